@@ -1,0 +1,158 @@
+"""From the names in a config to code: `hinge`, `my.py:tilted`, `pkg.mod.tilted`."""
+
+import ast
+import functools
+import importlib
+import importlib.util
+import inspect
+import os
+import pkgutil
+import re
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+from gan_jax.errors import UserError, unknown
+
+_CALL = re.compile(r"\s*([^,()\s]+)\s*(?:\(([^()]*)\))?\s*(?:,|$)")
+
+
+def parse_calls(text: str) -> list[tuple[str, dict[str, Any]]]:
+    """Parses `'r1(weight=5, every=16), r2'` into names with keyword arguments.
+
+    Args:
+      text: comma-separated `NAME` or `NAME(key=value, ...)`; values are Python
+        literals. Empty for none.
+
+    Returns:
+      One `(name, keywords)` pair a call, in order.
+
+    Raises:
+      UserError: the text is not of that form.
+    """
+    calls, end = [], 0
+    while end < len(text.rstrip()):
+        match = _CALL.match(text, end)
+        if not match:
+            form = "NAME(key=value, ...), NAME, ..."
+            raise UserError(f"cannot read {text!r}: write {form}")
+        calls.append((match[1], _keywords(match[2] or "", text)))
+        end = match.end()
+    return calls
+
+
+def _keywords(arguments: str, text: str) -> dict[str, Any]:
+    try:
+        call = ast.parse(f"f({arguments})", mode="eval").body
+        if call.args or any(k.arg is None for k in call.keywords):
+            raise ValueError
+        return {k.arg: ast.literal_eval(k.value) for k in call.keywords}
+    except (SyntaxError, ValueError):
+        raise UserError(
+            f"cannot read {arguments!r} in {text!r}: write key=value, ..."
+        ) from None
+
+
+def attribute(kind: str, name: str, home: ModuleType, is_one: Callable) -> Any:
+    """Finds a loss, penalty, ... by name in its `home` module or in the user's code.
+
+    Args:
+      kind: what is looked for, as messages call it.
+      name: a public name in `home`, `path/to/file.py:name`, or `package.module.name`.
+      home: the module that holds ours.
+      is_one: tells which attributes of `home` are of that kind.
+
+    Raises:
+      UserError: there is no such name; lists the valid ones and the nearest.
+    """
+    if ".py" in name or "." in name:
+        return user_object(kind, name)
+    ours = {
+        key
+        for key, value in vars(home).items()
+        if not key.startswith("_") and is_one(value)
+    }
+    if name not in ours:
+        raise unknown(kind, name, ours)
+    return getattr(home, name)
+
+
+def module(kind: str, name: str, package: ModuleType, skip: tuple = ()) -> Any:
+    """Finds a model or data source: a module of `package`, or the user's own.
+
+    Args:
+      kind: what is looked for, as messages call it.
+      name: a module of `package`, a `path/to/file.py` (with `:name` for an attribute
+        of it), or a dotted path.
+      package: the package that holds ours.
+      skip: modules of the package that are not of that kind.
+
+    Raises:
+      UserError: there is no such module; lists the valid ones and the nearest.
+    """
+    if ".py" in name or "." in name:
+        return user_object(kind, name)
+    ours = {m.name for m in pkgutil.iter_modules(package.__path__)} - set(skip)
+    if name not in ours:
+        raise unknown(kind, name, ours)
+    return importlib.import_module(f"{package.__name__}.{name}")
+
+
+def user_object(kind: str, name: str) -> Any:
+    """Loads `path/to/file.py:name`, `path/to/file.py` or a dotted path."""
+    path, _, attr = name.partition(":")
+    if path.endswith(".py"):
+        found = _load_file(kind, os.path.abspath(path))
+    else:
+        path, attr, found = _import_longest(kind, name)
+    for part in filter(None, attr.split(".")):
+        if not hasattr(found, part):
+            raise UserError(f"{kind} {name!r}: {path} does not define {part!r}")
+        found = getattr(found, part)
+    return found
+
+
+@functools.cache
+def _load_file(kind: str, path: str) -> ModuleType:
+    if not os.path.isfile(path):
+        raise UserError(f"{kind}: there is no file {path}")
+    spec = importlib.util.spec_from_file_location(
+        os.path.basename(path).removesuffix(".py"), path
+    )
+    loaded = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(loaded)
+    except Exception as error:
+        raise UserError(f"{kind}: {path} fails on import: {one_line(error)}") from error
+    return loaded
+
+
+def _import_longest(kind: str, name: str) -> tuple[str, str, ModuleType]:
+    path, attr = name.replace(":", "."), ""
+    while path:
+        try:
+            return path, attr, importlib.import_module(path)
+        except ModuleNotFoundError as error:
+            if error.name and not f"{path}.".startswith(f"{error.name}."):
+                raise UserError(f"{kind} {name!r}: {one_line(error)}") from error
+        path, _, last = path.rpartition(".")
+        attr = f"{last}.{attr}" if attr else last
+    raise UserError(f"{kind} {name!r}: no module of that name can be imported")
+
+
+def accepted(function: Callable, given: dict[str, Any], what: str) -> None:
+    """Checks that `function` takes every keyword in `given`.
+
+    Raises:
+      UserError: it does not; lists the keywords that it takes.
+    """
+    valid = inspect.signature(function).parameters
+    for key in given:
+        if key not in valid:
+            raise unknown(f"option of {what}", key, valid)
+
+
+def one_line(error: BaseException) -> str:
+    """Returns an exception's type and the first line of its message."""
+    text = str(error).strip().split("\n")[0]
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__

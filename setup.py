@@ -1,0 +1,38 @@
+"""Packaging of gan_jax."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+setup(
+    name="gan_jax",
+    version="0.1.0",
+    description="Generative adversarial networks in JAX: a research codebase",
+    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.11",
+    packages=find_packages(include=["gan_jax", "gan_jax.*"]),
+    package_data={"gan_jax.data": ["mnist_sample/*"]},
+    install_requires=[
+        "absl-py>=2.1",
+        "flax>=0.12",
+        "grain>=0.2.12",
+        "importlib_resources",  # tensorflow-datasets needs it and does not say so
+        "jax>=0.10",
+        "matplotlib>=3.8",
+        "ml_collections>=1.1",
+        "numpy>=2.0",
+        "optax>=0.2.5",
+        "orbax-checkpoint>=0.11.20",
+        "pillow>=10.3",
+        "rich>=13.0",
+        "tensorboardX>=2.6.2",
+        "tensorflow-datasets>=4.9.9",
+    ],
+    extras_require={
+        "tensorflow": ["tensorflow"],  # prepares the TFDS sets that need it
+        "torch": ["torch"],  # the other side of speed comparisons
+        "test": ["hypothesis", "pytest>=8.0", "ruff>=0.14", "scipy>=1.11"],
+    },
+)
