@@ -1,0 +1,75 @@
+"""Checks a GAN by abstract evaluation: nothing is computed and nothing compiled."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from gan_jax.errors import UserError
+from gan_jax.gan import GAN
+from gan_jax.resolve import one_line
+
+
+def check(gan: GAN, batch_size: int) -> None:
+    """Checks that the networks, the loss and the penalties fit each other.
+
+    Args:
+      gan: what to check.
+      batch_size: the shapes are those of a batch of this size.
+
+    Raises:
+      UserError: a part raises, or returns another shape than it must.
+    """
+    if len(gan.shape) == 3 and gan.range is None:
+        raise UserError(
+            "generator.output is 'linear', which is for points: images need 'tanh' "
+            "or 'sigmoid'"
+        )
+    logits, batch = _float(batch_size), _float(batch_size, *gan.shape)
+    labels = jax.ShapeDtypeStruct((batch_size,), jnp.int32)
+    key = jax.eval_shape(jax.random.key, 0)
+    for name, module, given, wanted in (
+        ("Generator", gan.generator, _float(batch_size, gan.latent.size), batch),
+        ("Discriminator", gan.discriminator, batch, logits),
+    ):
+
+        def applied(key, x, labels, module=module):
+            return module.init_with_output(key, x, labels, train=True)[0]
+
+        _expect(f"the model's {name}", applied, (key, given, labels), wanted)
+
+    for player in ("d", "g"):
+        function = getattr(gan.loss, player, None)
+        if not callable(function):
+            raise UserError(f"the loss has no function {player!r}: it needs d and g")
+        _expect(f"the loss's {player}", function, (logits, logits), logits)
+
+    for penalty in gan.penalties:
+
+        def penalise(real, fake, key, penalty=penalty):
+            def critic(x):
+                return x.reshape(len(x), -1).sum(-1)
+
+            return penalty.function(critic, real, fake, key)
+
+        what = f"the penalty {penalty.name!r}"
+        _expect(what, penalise, (batch, batch, key), logits)
+
+
+def _float(*shape: int) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(shape, jnp.float32)
+
+
+def _expect(what: str, function: Callable, given: tuple, wanted) -> None:
+    try:
+        got = jax.eval_shape(function, *given)
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(f"{what} fails: {one_line(error)}") from error
+    if getattr(got, "shape", None) != wanted.shape:
+        got = getattr(got, "shape", got)
+        raise UserError(
+            f"{what} returns shape {got} for a batch of {wanted.shape[0]}; it must "
+            f"return {wanted.shape}"
+        )

@@ -1,0 +1,130 @@
+"""The keys of an experiment, their defaults, and what each may hold."""
+
+from ml_collections import ConfigDict
+
+from gan_jax.errors import UserError
+
+
+def default() -> ConfigDict:
+    """Returns every key with its default; a config file changes what it needs."""
+    c = ConfigDict()
+    c.seed = 0
+    c.num_steps = 10_000  # generator updates
+    c.batch_size = 128
+
+    # The game. `loss` is a name in gan_jax/losses.py or your own `file.py:name`;
+    # `penalties` likewise, as 'r1', or 'r1(weight=5, every=16), gradient_penalty'.
+    c.loss = "non_saturating"
+    c.penalties = ""
+    c.d_updates = 1  # discriminator updates to each generator update
+
+    # The networks: a module in gan_jax/models or your own `file.py`. `generator` and
+    # `discriminator` hold further fields of the two, e.g. {'depth': 3}.
+    c.model = "dcgan"
+    c.width = 64
+    c.generator = ConfigDict()
+    c.discriminator = ConfigDict()
+    c.conditional = False  # give both players the class labels
+    c.latent_size = 100
+    c.latent = "normal"  # or 'uniform'
+
+    # Any optimizer of optax; `d_optimizer` where the discriminator's differs.
+    c.optimizer = "adam(learning_rate=2e-4, b1=0.5, b2=0.999)"
+    c.d_optimizer = ""
+    c.schedule = "constant"  # of the learning rate: or 'linear', 'cosine' to zero
+    c.ema_decay = 0.999  # of the averaged generator that is sampled
+
+    c.image_size = 28
+    c.data = ConfigDict()
+    c.data.source = "tfds"  # a module in gan_jax/data: tfds, folder, packaged, toy
+    c.data.name = "mnist"
+    c.data.split = "train"
+    c.data.data_dir = ""  # '' is the source's own default
+    c.data.manual_dir = ""  # idx files that you already have
+    c.data.fallback = True  # use a packaged sample where the set cannot be had
+    c.data.resident_mb = 1024  # sets up to this size live on the device whole
+
+    c.log_every = 50
+    c.sample_every = 500
+    c.checkpoint_every = 500
+    c.keep_checkpoints = 3
+    c.chunk = 0  # steps in one compiled call, a divisor of log_every; 0 for log_every
+    return c.lock()
+
+
+# A resumed run may change these: they alter how long it runs and what it leaves
+# behind, not what it computes.
+FREE_ON_RESUME = (
+    "num_steps",
+    "log_every",
+    "sample_every",
+    "checkpoint_every",
+    "keep_checkpoints",
+    "chunk",
+    "data.data_dir",
+    "data.manual_dir",
+    "data.fallback",
+    "data.resident_mb",
+)
+
+_POSITIVE = (
+    "num_steps",
+    "batch_size",
+    "d_updates",
+    "width",
+    "latent_size",
+    "image_size",
+    "log_every",
+    "sample_every",
+    "checkpoint_every",
+    "keep_checkpoints",
+)
+
+
+def validate(config: ConfigDict) -> None:
+    """Checks the values that need nothing but the config itself.
+
+    Raises:
+      UserError: a value is out of its range; says which and what it may be.
+    """
+    for key in _POSITIVE:
+        if config[key] < 1:
+            raise UserError(f"{key} is {config[key]}: it must be at least 1")
+    for key in ("chunk", "seed"):
+        if config[key] < 0:
+            raise UserError(f"{key} is {config[key]}: it must not be negative")
+    if not 0 <= config.ema_decay < 1:
+        raise UserError(f"ema_decay is {config.ema_decay}: it must lie in [0, 1)")
+    for key in ("sample_every", "checkpoint_every"):
+        if config[key] % config.log_every:
+            raise UserError(
+                f"{key} is {config[key]}: it must be a multiple of log_every "
+                f"({config.log_every})"
+            )
+    if config.chunk and config.log_every % config.chunk:
+        raise UserError(
+            f"chunk is {config.chunk}: it must divide log_every ({config.log_every})"
+        )
+
+
+def differences(old: dict, new: dict) -> list[str]:
+    """Lists `key: old -> new` where two configs differ in what a run computes."""
+    old, new = _flat(old), _flat(new)
+    free = set(FREE_ON_RESUME)
+    if new.get("schedule") != "constant":  # it ends with the last step
+        free.discard("num_steps")
+    return [
+        f"{key}: {old.get(key)!r} -> {new.get(key)!r}"
+        for key in sorted({*old, *new} - free)
+        if old.get(key) != new.get(key)
+    ]
+
+
+def _flat(tree: dict, prefix: str = "") -> dict:
+    leaves = {}
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            leaves |= _flat(value, f"{prefix}{key}.")
+        else:
+            leaves[prefix + key] = value
+    return leaves

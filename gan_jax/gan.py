@@ -1,0 +1,218 @@
+"""The static half of a GAN: networks, objective, optimizers, and the prior."""
+
+import dataclasses
+import inspect
+from collections.abc import Callable
+from types import ModuleType
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+from jax import Array
+from ml_collections import ConfigDict
+
+from gan_jax import losses, models, optim, resolve
+from gan_jax import penalties as penalty_functions
+from gan_jax.errors import UserError, unknown
+from gan_jax.latents import PRIORS, Latent
+from gan_jax.losses import Loss
+
+RANGES = {"tanh": (-1.0, 1.0), "sigmoid": (0.0, 1.0), "linear": None}
+
+
+@dataclasses.dataclass(frozen=True)
+class Penalty:
+    """A penalty on the discriminator and how it is applied.
+
+    Attributes:
+      name: of its metric.
+      function: `(critic, real, fake, key) -> [batch]`.
+      weight: of its mean in the discriminator's loss. The default is the value of the
+        papers for R1, R2 and the gradient penalty alike.
+      every: it is applied in every so many-th step, multiplied by as much (lazy
+        regularisation, Karras et al. 2020, arXiv:1912.04958, appendix B).
+    """
+
+    name: str
+    function: Callable
+    weight: float = 10.0
+    every: int = 1
+
+
+@jax.tree_util.register_static
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class GAN:
+    """Everything about a GAN that is no array; hashable, so a static argument of jit.
+
+    Attributes:
+      shape: of one example.
+      num_classes: of the labels both players see; 0 for an unconditional GAN.
+      generator: a module `(latents, labels, train=...) -> examples`.
+      discriminator: a module `(examples, labels, train=...) -> logits`.
+      g_tx: the generator's optimizer.
+      d_tx: the discriminator's optimizer.
+      loss: what each player minimises.
+      penalties: what the discriminator minimises besides.
+      latent: the prior over the generator's input.
+      d_updates: discriminator updates to each generator update, k of Algorithm 1.
+      ema_decay: of the averaged generator.
+    """
+
+    shape: tuple[int, ...]
+    num_classes: int
+    generator: nn.Module
+    discriminator: nn.Module
+    g_tx: optax.GradientTransformation
+    d_tx: optax.GradientTransformation
+    loss: Loss
+    penalties: tuple[Penalty, ...]
+    latent: Latent
+    d_updates: int
+    ema_decay: float
+
+    @property
+    def range(self) -> tuple[float, float] | None:
+        """The least and greatest value of a pixel on the device; None for points."""
+        return RANGES[getattr(self.generator, "output", "tanh")]
+
+    def to_float(self, images: Array) -> Array:
+        """Brings uint8 pixels to the generator's range; floats pass as they are."""
+        if images.dtype != jnp.uint8:
+            return images
+        low, high = self.range
+        return low + (high - low) / 255 * images.astype(jnp.float32)
+
+    def to_uint8(self, images: Array) -> Array:
+        """Brings the generator's range to uint8 pixels, the inverse of `to_float`."""
+        low, high = self.range
+        return jnp.round(255 * (images - low) / (high - low)).astype(jnp.uint8)
+
+
+def build(
+    *,
+    shape: tuple[int, ...],
+    num_classes: int = 0,
+    model: str | ModuleType = "dcgan",
+    width: int = 64,
+    generator: dict | None = None,
+    discriminator: dict | None = None,
+    latent_size: int = 100,
+    latent: str = "normal",
+    loss: str | Loss = "non_saturating",
+    penalties: str = "",
+    optimizer: str = "adam(learning_rate=2e-4, b1=0.5, b2=0.999)",
+    d_optimizer: str = "",
+    schedule: str = "constant",
+    num_steps: int = 1,
+    d_updates: int = 1,
+    ema_decay: float = 0.999,
+) -> GAN:
+    """Builds a GAN from names, as configs do, or from your own objects.
+
+    Args:
+      shape: of one example: `(height, width, channels)`, or `(2,)` for points.
+      num_classes: 0 for an unconditional GAN.
+      model: a module of gan_jax.models, your own file, or any object with a
+        `Generator` and a `Discriminator`.
+      width: of both networks, where they have that field.
+      generator: further fields of the generator.
+      discriminator: further fields of the discriminator.
+      latent_size: coordinates of a latent.
+      latent: the prior, 'normal' or 'uniform'.
+      loss: a name in gan_jax.losses, your own `file.py:name`, or a `Loss`.
+      penalties: `'r1'`, or `'r1(weight=5, every=16), gradient_penalty'`.
+      optimizer: of optax, with its arguments.
+      d_optimizer: the discriminator's, '' for the same.
+      schedule: of the learning rate, 'constant', or 'linear' or 'cosine' to zero.
+      num_steps: generator updates until a schedule ends.
+      d_updates: discriminator updates to each generator update.
+      ema_decay: of the averaged generator.
+
+    Raises:
+      UserError: a name is unknown, or its arguments do not fit.
+    """
+    if latent not in PRIORS:
+        raise unknown("latent", latent, PRIORS)
+    if isinstance(model, str):
+        model = resolve.module("model", model, models)
+    if isinstance(loss, str):
+        loss = resolve.attribute("loss", loss, losses, lambda v: isinstance(v, Loss))
+    common = {"shape": tuple(shape), "num_classes": num_classes, "width": width}
+    points = {"output": "linear"} if len(shape) == 1 else {}
+    return GAN(
+        shape=tuple(shape),
+        num_classes=num_classes,
+        generator=_network(model, "Generator", common, points, generator or {}),
+        discriminator=_network(model, "Discriminator", common, {}, discriminator or {}),
+        g_tx=optim.build(optimizer, schedule, num_steps),
+        d_tx=optim.build(d_optimizer or optimizer, schedule, num_steps * d_updates),
+        loss=loss,
+        penalties=_penalties(penalties),
+        latent=Latent(latent_size, latent),
+        d_updates=d_updates,
+        ema_decay=ema_decay,
+    )
+
+
+def from_config(config: ConfigDict, shape: tuple[int, ...], num_classes: int) -> GAN:
+    """Builds the GAN that a config describes for examples of `shape`.
+
+    Args:
+      config: an experiment.
+      shape: of one example of its data.
+      num_classes: of its data; used where the config asks for a conditional GAN.
+
+    Raises:
+      UserError: as `build`; or a conditional GAN is asked for and there are no labels.
+    """
+    if config.conditional and not num_classes:
+        raise UserError("conditional is True and the data has no class labels")
+    given = {
+        key: config[key]
+        for key in inspect.signature(build).parameters
+        if key in config and not isinstance(config[key], ConfigDict)
+    }
+    return build(
+        **given,
+        shape=shape,
+        num_classes=num_classes if config.conditional else 0,
+        generator=config.generator.to_dict(),
+        discriminator=config.discriminator.to_dict(),
+    )
+
+
+def _network(model, name: str, common: dict, default: dict, given: dict) -> nn.Module:
+    network = getattr(model, name, None)
+    if network is None:
+        raise UserError(f"the model {model!r} does not define {name}")
+    what = f"{model.__name__.rpartition('.')[2]}.{name}"
+    resolve.accepted(network, given, what)
+    fields = inspect.signature(network).parameters
+    common = {k: v for k, v in {**common, **default}.items() if k in fields}
+    made = network(**{**common, **given})
+    output = getattr(made, "output", "tanh")
+    if output not in RANGES:
+        raise unknown(f"output of {what}", output, RANGES)
+    return made
+
+
+def _penalties(text: str) -> tuple[Penalty, ...]:
+    found = []
+    for name, how in resolve.parse_calls(text):
+        function = resolve.attribute(
+            "penalty",
+            name,
+            penalty_functions,
+            inspect.isfunction,
+        )
+        for key in how:
+            if key not in ("weight", "every"):
+                raise unknown(f"setting of penalty {name!r}", key, ("weight", "every"))
+        penalty = Penalty(name=function.__name__, function=function, **how)
+        if not isinstance(penalty.every, int) or penalty.every < 1:
+            raise UserError(f"penalty {name!r}: every must be a whole number from 1 on")
+        if not isinstance(penalty.weight, int | float) or penalty.weight < 0:
+            raise UserError(f"penalty {name!r}: weight must be a number from 0 on")
+        found.append(penalty)
+    return tuple(found)

@@ -1,0 +1,31 @@
+"""One program on one device or many: the mesh, and what lies where on it.
+
+The state and the resident data are replicated; batches are split over the devices.
+Losses and batch statistics are means over the whole batch, so the numbers are those of
+one device, to rounding.
+"""
+
+import jax
+from jax import lax
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+AXIS = "data"
+
+
+def make_mesh() -> jax.sharding.Mesh:
+    """Returns the mesh of all devices, one axis; set it with `jax.set_mesh`."""
+    return jax.make_mesh((jax.device_count(),), (AXIS,), axis_types=(AxisType.Auto,))
+
+
+def replicated(mesh: jax.sharding.Mesh) -> NamedSharding:
+    """Returns the placement of a whole copy on each device."""
+    return NamedSharding(mesh, PartitionSpec())
+
+
+def split_batch(batch, axis: int = 0):
+    """Splits the `axis` of every leaf over the devices of the mesh that is set."""
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.empty or mesh.size == 1:
+        return batch
+    spec = PartitionSpec(*[None] * axis, AXIS)
+    return jax.tree.map(lambda x: lax.with_sharding_constraint(x, spec), batch)
