@@ -1,0 +1,180 @@
+"""How examples reach the device: what a chunk draws, and in which order.
+
+A feed is a pytree with two pure functions, both called inside the compiled chunk:
+`window(step, n)` says what the `n` steps from `step` on draw, stacked along a leading
+axis, and `batch(drawn)` makes one step's batch of it, `d_updates * batch_size`
+examples.
+
+Sets of images go through in epochs: update number u (step * d_updates + i) belongs to
+epoch u // (num_examples // batch_size); within an epoch no example comes twice, those
+that do not fill a batch are left out, and the order is a function of (seed, epoch). So
+the step alone tells where a run is in its data, and nothing else need be saved.
+"""
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from ml_collections import ConfigDict
+
+from gan_jax import sharding
+from gan_jax.data.source import Images
+from gan_jax.steps import purpose_key
+
+
+@flax.struct.dataclass
+class Drawn:
+    """Points from a density that is sampled on the device.
+
+    Attributes:
+      key: the run's root key.
+      density: with `sample(key, n)`.
+      size: examples in a step's batch.
+    """
+
+    key: Array
+    density: object
+    size: int = flax.struct.field(pytree_node=False)
+
+    def window(self, step: Array, n: int) -> Array:
+        """Returns the numbers of the steps."""
+        return step + jnp.arange(n)
+
+    def batch(self, drawn: Array) -> dict[str, Array]:
+        """Samples the density for one step."""
+        return self.density.sample(purpose_key(self.key, drawn, "data"), self.size)
+
+
+@flax.struct.dataclass
+class Resident:
+    """A set that lives on the device whole.
+
+    Attributes:
+      key: the run's root key.
+      images: `[num_examples, height, width, channels]`, uint8.
+      labels: `[num_examples]`, int32.
+      batch_size: examples in a batch.
+      d_updates: batches in a step.
+    """
+
+    key: Array
+    images: Array
+    labels: Array
+    batch_size: int = flax.struct.field(pytree_node=False)
+    d_updates: int = flax.struct.field(pytree_node=False)
+
+    def window(self, step: Array, n: int) -> Array:
+        """Returns the indices of the examples, `[n, d_updates * batch_size]`."""
+        per_epoch = len(self.images) // self.batch_size
+        updates = step * self.d_updates + jnp.arange(n * self.d_updates)
+        epochs = updates // per_epoch
+        # The epochs that so many updates can touch, wherever they start.
+        touched = (n * self.d_updates - 2) // per_epoch + 2
+        orders = jax.lax.map(self._order, epochs[0] + jnp.arange(touched))
+        orders = orders[:, : per_epoch * self.batch_size]
+        orders = orders.reshape(touched, per_epoch, self.batch_size)
+        return orders[epochs - epochs[0], updates % per_epoch].reshape(n, -1)
+
+    def batch(self, drawn: Array) -> dict[str, Array]:
+        """Gathers the examples of one step."""
+        return {"image": self.images[drawn], "label": self.labels[drawn]}
+
+    def _order(self, epoch: Array) -> Array:
+        key = purpose_key(self.key, epoch, "order")
+        return jax.random.permutation(key, len(self.images))
+
+
+@flax.struct.dataclass
+class Window:
+    """Batches that were read ahead on the host, for one chunk.
+
+    Attributes:
+      batches: leaves `[n, d_updates * batch_size, ...]`.
+    """
+
+    batches: dict[str, Array]
+
+    def window(self, step: Array, n: int) -> dict[str, Array]:
+        """Returns the batches themselves."""
+        return self.batches
+
+    def batch(self, drawn: dict[str, Array]) -> dict[str, Array]:
+        """Returns one step's batch."""
+        return drawn
+
+
+class Stream:
+    """A set that is read from its source while it trains.
+
+    Args:
+      source: random access to examples.
+      config: the run's; its seed and batch size set the order.
+      step: the step to start from.
+    """
+
+    def __init__(self, source, config: ConfigDict, step: int):
+        import grain  # only large sets need it
+
+        batches = (
+            grain.MapDataset.source(source)
+            .seed(config.seed)
+            .shuffle()
+            .batch(config.batch_size, drop_remainder=True)
+            .repeat()
+        )
+        self._updates = config.d_updates
+        self._batches = iter(batches[step * config.d_updates :].to_iter_dataset())
+
+    def at(self, step: int, n: int) -> Window:
+        """Reads the batches of the next `n` steps."""
+        updates = [next(self._batches) for _ in range(n * self._updates)]
+        stacked = jax.tree.map(lambda *x: np.stack(x), *updates)
+        return Window(
+            {
+                "image": _per_step(stacked["image"], n),
+                "label": _per_step(stacked["label"].astype(np.int32), n),
+            }
+        )
+
+
+class Fixed:
+    """A feed that is the same for every chunk.
+
+    Args:
+      feed: `Drawn` or `Resident`.
+    """
+
+    def __init__(self, feed: Drawn | Resident):
+        self._feed = feed
+
+    def at(self, step: int, n: int) -> Drawn | Resident:
+        """Returns the feed."""
+        return self._feed
+
+
+def open_feed(source, config: ConfigDict, key: Array, step: int, mesh):
+    """Opens the feed that fits a source.
+
+    Args:
+      source: a density, a set in memory, or one to stream.
+      config: the run's.
+      key: the run's root key.
+      step: the step to start from.
+      mesh: where resident data are placed.
+
+    Returns:
+      An object whose `at(step, n)` is the feed of the next `n` steps.
+    """
+    if hasattr(source, "sample"):
+        return Fixed(Drawn(key, source, config.batch_size * config.d_updates))
+    if not isinstance(source, Images):
+        return Stream(source, config, step)
+    images, labels = jax.device_put(
+        (source.images, source.labels), sharding.replicated(mesh)
+    )
+    return Fixed(Resident(key, images, labels, config.batch_size, config.d_updates))
+
+
+def _per_step(x: np.ndarray, n: int) -> np.ndarray:
+    return x.reshape(n, -1, *x.shape[2:])

@@ -1,0 +1,108 @@
+"""Points in the plane from known densities, drawn in the compiled step.
+
+The mixtures are those of Metz et al. 2017 (arXiv:1611.02163) and Lin et al. 2018
+(arXiv:1712.04086), by which mode collapse is usually counted.
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from ml_collections import ConfigDict
+
+from gan_jax.data.source import Info
+from gan_jax.errors import unknown
+
+
+@jax.tree_util.register_static
+@dataclasses.dataclass(frozen=True)
+class Mixture:
+    """Equal Gaussians of one width.
+
+    Attributes:
+      name: of the density.
+      centres: of the modes, `((x, y), ...)`.
+      scale: standard deviation of each mode in each coordinate.
+    """
+
+    name: str
+    centres: tuple[tuple[float, float], ...]
+    scale: float
+
+    @property
+    def info(self) -> Info:
+        """What it is: one class a mode."""
+        return _info(self, len(self.centres))
+
+    def sample(self, key: Array, n: int) -> dict[str, Array]:
+        """Draws `n` points and the modes that they belong to."""
+        which, where = jax.random.split(key)
+        label = jax.random.randint(which, (n,), 0, len(self.centres))
+        noise = jax.random.normal(where, (n, 2))
+        point = jnp.array(self.centres)[label] + self.scale * noise
+        return {"image": point, "label": label}
+
+
+@jax.tree_util.register_static
+@dataclasses.dataclass(frozen=True)
+class SwissRoll:
+    """An Archimedean spiral of one and a half turns, about 2 in radius.
+
+    Attributes:
+      name: of the density.
+      scale: standard deviation of the noise about the spiral.
+    """
+
+    name: str = "swiss_roll"
+    scale: float = 0.05
+
+    @property
+    def info(self) -> Info:
+        """What it is: it has no classes."""
+        return _info(self, 0)
+
+    def sample(self, key: Array, n: int) -> dict[str, Array]:
+        """Draws `n` points."""
+        along, off = jax.random.split(key)
+        angle = 1.5 * jnp.pi * (1 + 2 * jax.random.uniform(along, (n,)))
+        spiral = jnp.stack([angle * jnp.cos(angle), angle * jnp.sin(angle)], -1)
+        point = spiral / (2.25 * jnp.pi) + self.scale * jax.random.normal(off, (n, 2))
+        return {"image": point, "label": jnp.zeros(n, jnp.int32)}
+
+
+def ring(modes: int = 8, radius: float = 2.0, scale: float = 0.02) -> Mixture:
+    """Returns Gaussians evenly spaced on a circle."""
+    angles = 2 * jnp.pi * jnp.arange(modes) / modes
+    centres = radius * jnp.stack([jnp.cos(angles), jnp.sin(angles)], -1)
+    return Mixture("ring", tuple(map(tuple, centres.tolist())), scale)
+
+
+def grid(side: int = 5, spacing: float = 1.0, scale: float = 0.05) -> Mixture:
+    """Returns `side * side` Gaussians on a square grid about the origin."""
+    line = [spacing * (i - (side - 1) / 2) for i in range(side)]
+    return Mixture("grid", tuple((x, y) for x in line for y in line), scale)
+
+
+DENSITIES = {"ring": ring, "grid": grid, "swiss_roll": SwissRoll}
+
+
+def load(config: ConfigDict) -> Mixture | SwissRoll:
+    """Returns the density that `config.data.name` names.
+
+    Raises:
+      UserError: there is none of that name.
+    """
+    if config.data.name not in DENSITIES:
+        raise unknown("toy density", config.data.name, DENSITIES)
+    return DENSITIES[config.data.name]()
+
+
+def _info(density, num_classes: int) -> Info:
+    return Info(
+        name=f"toy:{density.name}",
+        shape=(2,),
+        num_classes=num_classes,
+        num_examples=0,
+        fingerprint=repr(density),
+    )
