@@ -1,0 +1,78 @@
+"""What the commands share: flags, and errors as one line with exit status 2."""
+
+import os
+import sys
+from collections.abc import Callable
+
+from absl import app, flags
+from ml_collections import ConfigDict, config_flags
+
+from gan_jax.errors import UserError
+from gan_jax.resolve import one_line
+
+
+def run(main: Callable[[], int | None]) -> None:
+    """Runs a command: parses its flags, calls `main`, exits with what it returns."""
+    app.run(lambda _: _reported(main), flags_parser=_parse)
+
+
+def _reported(call: Callable):
+    try:
+        return call()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+def _parse(argv: list[str]) -> list[str]:
+    return _reported(lambda: _parsed(argv))
+
+
+def _parsed(argv: list[str]) -> list[str]:
+    # A mistyped key reaches us as ml_collections' AttributeError or KeyError, whose
+    # text already names the nearest key, on a line of its own.
+    try:
+        rest = flags.FLAGS(argv)
+    except (flags.Error, AttributeError, KeyError, TypeError, SyntaxError) as error:
+        text = str(error.args[0] if error.args else error)
+        text = " ".join(line.strip() for line in text.splitlines() if line.strip())
+        raise UserError(text) from error
+    if rest[1:]:
+        raise UserError(f"unexpected argument {rest[1]!r}: flags are --NAME=VALUE")
+    return rest
+
+
+def config_flag() -> flags.FlagHolder:
+    """Defines `--config=FILE[:variant]` with its overrides `--config.KEY=VALUE`."""
+    return config_flags.DEFINE_config_file(
+        "config", help_string="The experiment, a file such as configs/mnist.py."
+    )
+
+
+def config_of(holder: flags.FlagHolder) -> ConfigDict:
+    """Returns the config that was given.
+
+    Raises:
+      UserError: none was, or its file cannot be used; says why.
+    """
+    path = config_path(holder)
+    file = path.partition(":")[0]
+    if not os.path.isfile(file):
+        raise UserError(f"there is no config file {file}")
+    try:
+        config = holder.value
+        if isinstance(config, ConfigDict):
+            return config
+        # ml_collections holds back why an import failed until the config is used.
+        getattr(config, "seed", None)
+    except Exception as error:
+        raise UserError(f"config {path}: {one_line(error)}") from error
+    raise UserError(f"config {path}: get_config() must return an ml_collections config")
+
+
+def config_path(holder: flags.FlagHolder) -> str:
+    """Returns the text of the `--config` flag."""
+    path = config_flags.get_config_filename(flags.FLAGS[holder.name])
+    if not path:
+        raise UserError("give a config: --config=configs/mnist.py")
+    return path

@@ -1,0 +1,173 @@
+"""The loop: chunk after chunk, with what is due in between."""
+
+import contextlib
+import signal
+import time
+
+import jax
+import numpy as np
+from jax import Array
+from ml_collections import ConfigDict
+
+from gan_jax.checkpoint import Checkpoints
+from gan_jax.gan import GAN
+from gan_jax.state import TrainState
+from gan_jax.steps import draw, purpose_key, train_chunk
+from gan_jax.writers import Writers
+
+
+class Stopped(Exception):
+    """A run ended early; `status` is what the command exits with."""
+
+    def __init__(self, status: int, why: str):
+        super().__init__(why)
+        self.status = status
+
+
+def run(
+    gan: GAN,
+    state: TrainState,
+    feed,
+    config: ConfigDict,
+    checkpoints: Checkpoints,
+    writers: Writers,
+) -> TrainState:
+    """Trains until `config.num_steps`.
+
+    Args:
+      gan: the static half.
+      state: where to start; its arrays are given up.
+      feed: its `at(step, n)` is the feed of the next `n` steps.
+      config: the experiment.
+      checkpoints: where states are saved.
+      writers: where metrics and samples go.
+
+    Returns:
+      The last state.
+
+    Raises:
+      Stopped: a metric was not finite, or a signal came; in the latter case the state
+        is saved.
+    """
+    chunk = jax.jit(train_chunk, static_argnames="n", donate_argnames="state")
+    picture = jax.jit(draw, static_argnames="num")
+    picture_key = purpose_key(state.key, 0, "samples")
+    num, columns = sheet_size(gan)
+    step, report = int(state.step), Report(config, writers, columns)
+
+    with _signals() as came:
+        while step < config.num_steps:
+            n = chunk_length(config, step)
+            state, metrics = chunk(gan, state, feed.at(step, n), n=n)
+            step += n
+            last = step == config.num_steps
+            due = last or step % config.sample_every == 0
+            examples = picture(gan, state, picture_key, num) if due else None
+            report.add(step, metrics, examples)
+
+            stopping = came and step % config.log_every == 0
+            if last or stopping or step % config.checkpoint_every == 0:
+                report.flush()  # so that no state is saved that is not finite
+                checkpoints.save(state, step)
+            if stopping and not last:
+                raise Stopped(128 + came[0], f"saved at step {step}, on {came[0].name}")
+    return state
+
+
+def chunk_length(config: ConfigDict, step: int) -> int:
+    """Returns how many steps the next chunk makes: at most up to the next log line."""
+    length = config.chunk or config.log_every
+    to_log = config.log_every - step % config.log_every
+    return min(length, to_log, config.num_steps - step)
+
+
+def sheet_size(gan: GAN) -> tuple[int, int]:
+    """Returns how many examples a sheet shows, and how many are in a row of it."""
+    if not gan.range:
+        return 2000, 1
+    columns = min(gan.num_classes, 16) or 8
+    return 8 * columns, columns
+
+
+class Report:
+    """Brings metrics and samples to the writers, a chunk late.
+
+    The host reads what a chunk left only once the next one is on its way, so that the
+    device never waits for it.
+
+    Args:
+      config: the experiment.
+      writers: where they go.
+      columns: examples in a row of a sheet.
+    """
+
+    def __init__(self, config: ConfigDict, writers: Writers, columns: int):
+        self._config, self._writers, self._columns = config, writers, columns
+        self._late: tuple | None = None
+        self._window: list[dict[str, np.ndarray]] = []
+        self._since: float | None = None
+
+    def add(self, step: int, metrics: dict[str, Array], examples: Array | None) -> None:
+        """Takes what the steps up to `step` left, and writes what those before did.
+
+        Raises:
+          Stopped: a metric was not finite.
+        """
+        if self._since is None:  # the first chunk is compiled and on its way
+            self._since = time.monotonic()
+        self.flush()
+        self._late = step, metrics, examples
+
+    def flush(self) -> None:
+        """Writes what has been taken so far.
+
+        Raises:
+          Stopped: a metric was not finite.
+        """
+        if self._late is None:
+            return
+        (step, metrics, examples), self._late = self._late, None
+        metrics = jax.device_get(metrics)
+        _guard(step, metrics)
+        self._window.append(metrics)
+        if step % self._config.log_every == 0 or step == self._config.num_steps:
+            self._writers.metrics(self._record(step))
+        if examples is not None:
+            self._writers.samples(step, np.asarray(examples), self._columns)
+
+    def _record(self, step: int) -> dict:
+        values = {
+            key: np.concatenate([chunk[key] for chunk in self._window])
+            for key in self._window[0]
+        }
+        images_per_step = self._config.batch_size * self._config.d_updates
+        steps, now = len(next(iter(values.values()))), time.monotonic()
+        rate = steps * images_per_step / (now - self._since)
+        self._window, self._since = [], now
+        means = {key: float(value.mean()) for key, value in values.items()}
+        images = step * images_per_step
+        return {"step": step, "images": images, **means, "images_per_sec": rate}
+
+
+def _guard(step: int, metrics: dict[str, np.ndarray]) -> None:
+    """Raises Stopped at the first step at which a metric is not finite."""
+    for key, values in metrics.items():
+        if not np.isfinite(values).all():
+            at = step - len(values) + 1 + int(np.argmin(np.isfinite(values)))
+            raise Stopped(3, f"{key} is not finite at step {at}; nothing saved since")
+
+
+@contextlib.contextmanager
+def _signals():
+    """Yields a list to which SIGTERM and SIGINT are added when they come."""
+    came: list[signal.Signals] = []
+
+    def note(number, frame):
+        came.append(signal.Signals(number))
+
+    old = {s: signal.signal(s, note) for s in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield came
+    finally:
+        for number, handler in old.items():
+            signal.signal(number, handler)
