@@ -20,7 +20,8 @@ def load(config: ConfigDict):
       UserError: there is no such source, or it cannot serve what the config asks.
     """
     name, here = config.data.source, sys.modules[__name__]
-    module = resolve.module("data source", name, here, skip=("source", "feed"))
+    skip = ("source", "feed", "idx", "image", "png")
+    module = resolve.module("data source", name, here, skip=skip)
     source = getattr(module, "load", module)(config)
     available = source.info.num_examples
     if available and config.batch_size > available:

@@ -1,0 +1,54 @@
+"""The packaged samples."""
+
+import hashlib
+
+import numpy as np
+import pytest
+
+from gan_jax.config import default
+from gan_jax.data import packaged
+from gan_jax.errors import UserError
+
+
+def load(**keys):
+    config = default()
+    config.update_from_flattened_dict(keys)
+    return packaged.load(config)
+
+
+@pytest.mark.parametrize(("split", "per_class"), [("train", 1000), ("test", 200)])
+def test_holds_every_class_equally(split, per_class):
+    source = load(**{"data.split": split})
+    assert source.images.shape == (10 * per_class, 28, 28, 1)
+    assert source.images.dtype == np.uint8
+    assert np.bincount(source.labels).tolist() == [per_class] * 10
+    assert source.info.name == f"packaged:mnist[{split}]"
+    assert source.info.num_examples == len(source)
+    assert source.info.num_classes == 10
+
+
+def test_resizes():
+    small, whole = load(image_size=14), load()
+    assert small.info.shape == small[0]["image"].shape == (14, 14, 1)
+    mean = [source.images[:100].mean() for source in (small, whole)]
+    assert mean[0] == pytest.approx(mean[1], rel=0.05)
+    assert small.info.fingerprint != whole.info.fingerprint
+
+
+def test_is_the_file_that_its_readme_describes():
+    path = packaged.path("mnist")
+    assert path.stat().st_size < 2.5e6
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    assert digest in path.with_name("README.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"data.name": "mnits"}, "unknown packaged data set 'mnits'; did you mean 'mn"),
+        ({"data.split": "trian"}, "unknown split of the packaged mnist 'trian'; did y"),
+    ],
+)
+def test_refuses(keys, message):
+    with pytest.raises(UserError, match=message):
+        load(**keys)
