@@ -2,7 +2,7 @@
 
 from ml_collections import ConfigDict
 
-from gan_jax.errors import UserError
+from gan_jax.errors import UserError, unknown
 
 
 def default() -> ConfigDict:
@@ -52,6 +52,21 @@ def default() -> ConfigDict:
     return c.lock()
 
 
+def variant(arg: str | None, *valid: str) -> str | None:
+    """Returns which variant of a config file was asked for: `--config=file.py:ARG`.
+
+    Args:
+      arg: what `get_config` was given.
+      *valid: the variants that the file has.
+
+    Raises:
+      UserError: it has none of that name.
+    """
+    if arg and arg not in valid:
+        raise unknown("variant of the config", arg, valid)
+    return arg
+
+
 # A resumed run may change these: they alter how long it runs and what it leaves
 # behind, not what it computes.
 FREE_ON_RESUME = (
@@ -64,7 +79,6 @@ FREE_ON_RESUME = (
     "data.data_dir",
     "data.manual_dir",
     "data.fallback",
-    "data.resident_mb",
 )
 
 _POSITIVE = (

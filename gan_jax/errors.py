@@ -13,4 +13,6 @@ def unknown(kind: str, name: str, valid: Iterable[str]) -> UserError:
     valid = sorted(valid)
     near = difflib.get_close_matches(name, valid, n=1, cutoff=0.5)
     hint = f"; did you mean {near[0]!r}?" if near else ""
-    return UserError(f"unknown {kind} {name!r}{hint} (one of: {', '.join(valid)})")
+    shown = ", ".join(valid[:40]) or "none"
+    more = f", and {len(valid) - 40} more" if valid[40:] else ""
+    return UserError(f"unknown {kind} {name!r}{hint} (valid: {shown}{more})")
