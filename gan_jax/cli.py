@@ -1,10 +1,11 @@
 """What the commands share: flags, and errors as one line with exit status 2."""
 
+import functools
 import os
 import sys
 from collections.abc import Callable
 
-from absl import app, flags
+from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from gan_jax.errors import UserError
@@ -13,6 +14,7 @@ from gan_jax.resolve import one_line
 
 def run(main: Callable[[], int | None]) -> None:
     """Runs a command: parses its flags, calls `main`, exits with what it returns."""
+    logging.set_verbosity(logging.WARNING)
     app.run(lambda _: _reported(main), flags_parser=_parse)
 
 
@@ -29,17 +31,31 @@ def _parse(argv: list[str]) -> list[str]:
 
 
 def _parsed(argv: list[str]) -> list[str]:
-    # A mistyped key reaches us as ml_collections' AttributeError or KeyError, whose
-    # text already names the nearest key, on a line of its own.
     try:
         rest = flags.FLAGS(argv)
-    except (flags.Error, AttributeError, KeyError, TypeError, SyntaxError) as error:
-        text = str(error.args[0] if error.args else error)
-        text = " ".join(line.strip() for line in text.splitlines() if line.strip())
-        raise UserError(text) from error
+    except UserError:
+        raise
+    except flags.Error as error:
+        raise UserError(_joined(error)) from error
+    except Exception as error:
+        # The config file fails, or lacks a key: ml_collections names the nearest one.
+        path = next((arg for arg in argv if arg.startswith("--config=")), "--config")
+        raise UserError(f"{path.removeprefix('--')}: {_joined(error)}") from error
     if rest[1:]:
         raise UserError(f"unexpected argument {rest[1]!r}: flags are --NAME=VALUE")
     return rest
+
+
+def _joined(error: Exception) -> str:
+    """Returns an exception's message on one line."""
+    lines = str(error).replace("\\n", "\n").splitlines()
+    return " ".join(line.strip() for line in lines if line.strip())
+
+
+@functools.cache
+def workdir_flag() -> flags.FlagHolder:
+    """Defines `--workdir=DIR`, once for all commands that have it."""
+    return flags.DEFINE_string("workdir", "", "The run's folder.")
 
 
 def config_flag() -> flags.FlagHolder:
@@ -72,7 +88,6 @@ def config_of(holder: flags.FlagHolder) -> ConfigDict:
 
 def config_path(holder: flags.FlagHolder) -> str:
     """Returns the text of the `--config` flag."""
-    path = config_flags.get_config_filename(flags.FLAGS[holder.name])
-    if not path:
+    if not flags.FLAGS[holder.name].present:
         raise UserError("give a config: --config=configs/mnist.py")
-    return path
+    return config_flags.get_config_filename(flags.FLAGS[holder.name])

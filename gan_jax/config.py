@@ -19,11 +19,11 @@ def default() -> ConfigDict:
     c.d_updates = 1  # discriminator updates to each generator update
 
     # The networks: a module in gan_jax/models or your own `file.py`. `generator` and
-    # `discriminator` hold further fields of the two, e.g. {'depth': 3}.
+    # `discriminator` give the two further fields, e.g. 'depth=3, output="sigmoid"'.
     c.model = "dcgan"
     c.width = 64
-    c.generator = ConfigDict()
-    c.discriminator = ConfigDict()
+    c.generator = ""
+    c.discriminator = ""
     c.conditional = False  # give both players the class labels
     c.latent_size = 100
     c.latent = "normal"  # or 'uniform'

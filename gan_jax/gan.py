@@ -95,8 +95,8 @@ def build(
     num_classes: int = 0,
     model: str | ModuleType = "dcgan",
     width: int = 64,
-    generator: dict | None = None,
-    discriminator: dict | None = None,
+    generator: str = "",
+    discriminator: str = "",
     latent_size: int = 100,
     latent: str = "normal",
     loss: str | Loss = "non_saturating",
@@ -116,7 +116,7 @@ def build(
       model: a module of gan_jax.models, your own file, or any object with a
         `Generator` and a `Discriminator`.
       width: of both networks, where they have that field.
-      generator: further fields of the generator.
+      generator: further fields of the generator, `'depth=3, output="sigmoid"'`.
       discriminator: further fields of the discriminator.
       latent_size: coordinates of a latent.
       latent: the prior, 'normal' or 'uniform'.
@@ -143,8 +143,8 @@ def build(
     return GAN(
         shape=tuple(shape),
         num_classes=num_classes,
-        generator=_network(model, "Generator", common, points, generator or {}),
-        discriminator=_network(model, "Discriminator", common, {}, discriminator or {}),
+        generator=_network(model, "Generator", {**common, **points}, generator),
+        discriminator=_network(model, "Discriminator", common, discriminator),
         g_tx=optim.build(optimizer, schedule, num_steps),
         d_tx=optim.build(d_optimizer or optimizer, schedule, num_steps * d_updates),
         loss=loss,
@@ -169,28 +169,24 @@ def from_config(config: ConfigDict, shape: tuple[int, ...], num_classes: int) ->
     if config.conditional and not num_classes:
         raise UserError("conditional is True and the data has no class labels")
     given = {
-        key: config[key]
-        for key in inspect.signature(build).parameters
-        if key in config and not isinstance(config[key], ConfigDict)
+        key: config[key] for key in inspect.signature(build).parameters if key in config
     }
     return build(
         **given,
         shape=shape,
         num_classes=num_classes if config.conditional else 0,
-        generator=config.generator.to_dict(),
-        discriminator=config.discriminator.to_dict(),
     )
 
 
-def _network(model, name: str, common: dict, default: dict, given: dict) -> nn.Module:
+def _network(model, name: str, common: dict, text: str) -> nn.Module:
     network = getattr(model, name, None)
     if network is None:
-        raise UserError(f"the model {model!r} does not define {name}")
+        raise UserError(f"the model {model.__name__} does not define {name}")
     what = f"{model.__name__.rpartition('.')[2]}.{name}"
+    given = resolve.parse_keywords(text)
     resolve.accepted(network, given, what)
     fields = inspect.signature(network).parameters
-    common = {k: v for k, v in {**common, **default}.items() if k in fields}
-    made = network(**{**common, **given})
+    made = network(**{k: v for k, v in common.items() if k in fields} | given)
     output = getattr(made, "output", "tanh")
     if output not in RANGES:
         raise unknown(f"output of {what}", output, RANGES)

@@ -36,21 +36,24 @@ def parse_calls(text: str) -> list[tuple[str, dict[str, Any]]]:
         if not match:
             form = "NAME(key=value, ...), NAME, ..."
             raise UserError(f"cannot read {text!r}: write {form}")
-        calls.append((match[1], _keywords(match[2] or "", text)))
+        calls.append((match[1], parse_keywords(match[2] or "")))
         end = match.end()
     return calls
 
 
-def _keywords(arguments: str, text: str) -> dict[str, Any]:
+def parse_keywords(text: str) -> dict[str, Any]:
+    """Parses `'depth=3, output="sigmoid"'`; values are Python literals.
+
+    Raises:
+      UserError: the text is not of that form.
+    """
     try:
-        call = ast.parse(f"f({arguments})", mode="eval").body
+        call = ast.parse(f"f({text})", mode="eval").body
         if call.args or any(k.arg is None for k in call.keywords):
             raise ValueError
         return {k.arg: ast.literal_eval(k.value) for k in call.keywords}
     except (SyntaxError, ValueError):
-        raise UserError(
-            f"cannot read {arguments!r} in {text!r}: write key=value, ..."
-        ) from None
+        raise UserError(f"cannot read {text!r}: write key=value, ...") from None
 
 
 def attribute(kind: str, name: str, home: ModuleType, is_one: Callable) -> Any:

@@ -23,7 +23,7 @@ from gan_jax.state import TrainState
 from gan_jax.steps import draw, init_state, render
 from gan_jax.writers import save_examples
 
-WORKDIR = flags.DEFINE_string("workdir", "", "The run's folder.")
+WORKDIR = cli.workdir_flag()
 NUM = flags.DEFINE_integer("num", 64, "How many examples.")
 OUT = flags.DEFINE_string("out", "grid.png", "The PNG file to write.")
 SEED = flags.DEFINE_integer("seed", 0, "Of the latents.")

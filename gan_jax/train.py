@@ -1,12 +1,12 @@
 """Trains a GAN: `python -m gan_jax.train --config=configs/mnist.py`.
 
 A run leaves its config, metrics, samples and checkpoints in `--workdir`, and goes on
-there, to the bit, when the same command is given again. Exit status: 0 done, 2 bad
+there, to the bit, when the same command is given again. With no `--workdir` it makes
+`runs/<config>-<time>`. Exit status: 0 done, 2 bad
 input, 3 stopped because a metric was not finite, 143 saved after SIGTERM (130, SIGINT).
 """
 
 import functools
-import logging
 import os
 import sys
 from pathlib import Path
@@ -26,7 +26,7 @@ from gan_jax.steps import init_state
 from gan_jax.writers import Writers
 
 CONFIG = cli.config_flag()
-WORKDIR = flags.DEFINE_string("workdir", "", "The run's folder; '' makes one in runs/.")
+WORKDIR = cli.workdir_flag()
 OVERRIDE = flags.DEFINE_bool(
     "override_config", False, "Go on in a workdir although its config differs."
 )
@@ -70,7 +70,6 @@ def train(config: ConfigDict, path: Path, override: bool = False) -> TrainState:
     if source.info.note:
         print(f"note: {source.info.note}", file=sys.stderr)
 
-    _quiet_libraries()
     use_compilation_cache()
     mesh = sharding.make_mesh()
     with jax.set_mesh(mesh):
@@ -102,11 +101,6 @@ def use_compilation_cache() -> None:
         folder = Path(home) / "gan_jax" / "jax"
         jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
-
-
-def _quiet_libraries() -> None:
-    for library in ("orbax", "absl"):
-        logging.getLogger(library).setLevel(logging.WARNING)
 
 
 if __name__ == "__main__":

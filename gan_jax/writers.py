@@ -5,7 +5,6 @@ import json
 import math
 import os
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -112,7 +111,6 @@ class ProgressLine:
     def __init__(self, num_steps: int, step: int, data: str):
         self._console = Console(stderr=True, soft_wrap=True)
         self._data, self._num_steps = data, num_steps
-        self._start, self._since = step, time.monotonic()
         self._bar = None
         if self._console.is_terminal:
             columns = (BarColumn(), TextColumn("{task.description}"))
@@ -130,8 +128,8 @@ class ProgressLine:
         if self._bar:
             self._bar.update(self._task, completed=step, description=text)
             return
-        pace = (time.monotonic() - self._since) / (step - self._start)
-        left = math.ceil(pace * (self._num_steps - step))
+        images_left = record["images"] / step * (self._num_steps - step)
+        left = math.ceil(images_left / record["images_per_sec"])
         print(f"{text}  {left // 60}:{left % 60:02d} left", file=sys.stderr, flush=True)
 
     def close(self) -> None:

@@ -29,7 +29,7 @@ WORKLOADS = {
         "model": "mlp",
         "width": 128,
         "latent_size": 2,
-        "discriminator": {"slope": 0.0},
+        "discriminator": "slope=0.0",
         "batch_size": 256,
     },
     "dcgan28": {"shape": (28, 28, 1), "batch_size": 128},

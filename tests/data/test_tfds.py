@@ -1,6 +1,5 @@
 """Sets of TensorFlow Datasets, prepared and read without TensorFlow."""
 
-import functools
 import gzip
 import http.server
 import json
@@ -8,7 +7,6 @@ import os
 import pickle
 import shutil
 import socket
-import struct
 import subprocess
 import sys
 import threading
@@ -16,15 +14,13 @@ import time
 
 import numpy as np
 import pytest
+from idx_files import configure, examples, to_idx, write_idx
 
-from gan_jax.config import default
-from gan_jax.data import idx, packaged, png
+from gan_jax.data import idx, png
 from gan_jax.data import tfds as source_module
 from gan_jax.data.image import Encoded
 from gan_jax.data.source import Images
 from gan_jax.errors import UserError
-
-COUNTS = {"train": 300, "test": 60}
 
 
 @pytest.fixture(autouse=True)
@@ -32,47 +28,8 @@ def offline(monkeypatch):
     monkeypatch.setattr(source_module, "unreachable", lambda url: "offline")
 
 
-def configure(**keys):
-    config = default()
-    config.update_from_flattened_dict({f"data.{key}": keys[key] for key in keys})
-    return config
-
-
 def load(data_dir, **keys):
     return source_module.load(configure(data_dir=str(data_dir), **keys))
-
-
-def to_idx(array):
-    """Encodes an array of bytes: magic number, sizes, data."""
-    return struct.pack(f">HBB{array.ndim}I", 0, 8, array.ndim, *array.shape) + bytes(
-        array
-    )
-
-
-@functools.cache
-def examples(split):
-    source = packaged.load(configure(split=split))
-    chosen = slice(COUNTS[split])
-    return np.ascontiguousarray(source.images[chosen, ..., 0]), source.labels[chosen]
-
-
-def write_idx(root, gz=True, dotted=False):
-    root.mkdir(exist_ok=True)
-    for stem, split in (("train", "train"), ("t10k", "test")):
-        images, labels = examples(split)
-        arrays = {"images-idx3": images, "labels-idx1": labels.astype(np.uint8)}
-        for name, array in arrays.items():
-            name = f"{stem}-{name}-ubyte"
-            name = name.replace("-idx", ".idx") if dotted else name
-            data = to_idx(array)
-            path = root / (f"{name}.gz" if gz else name)
-            path.write_bytes(gzip.compress(data) if gz else data)
-    return root
-
-
-@pytest.fixture(scope="session")
-def idx_dir(tmp_path_factory):
-    return write_idx(tmp_path_factory.mktemp("idx"))
 
 
 @pytest.fixture(scope="session")

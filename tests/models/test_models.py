@@ -107,7 +107,7 @@ def test_dcgan_weights_start_at_a_fiftieth():
 )
 @pytest.mark.parametrize("model", ["mlp", "dcgan"])
 def test_images_lie_in_the_range_of_the_real_ones(model, output, low, high):
-    gan = build(shape=(8, 8, 1), model=model, width=4, generator={"output": output})
+    gan = build(shape=(8, 8, 1), model=model, width=4, generator=f"output={output!r}")
     black_and_white = jnp.array([[0, 255]], jnp.uint8)
     np.testing.assert_allclose(gan.to_float(black_and_white), [[low, high]])
     z = jax.random.normal(KEY, (8, 100))
@@ -139,6 +139,6 @@ def test_labels_change_what_both_players_return(model):
 
 @pytest.mark.parametrize("shape", [(30, 30, 1), (4, 4, 1), (28, 32, 1), (2,)])
 def test_dcgan_refuses_what_it_cannot_make(shape):
-    gan = build(shape=shape, generator={"output": "tanh"})
+    gan = build(shape=shape, generator="output='tanh'")
     with pytest.raises(UserError, match=r"^dcgan (cannot make|makes images)"):
         abstract(gan.generator, jnp.zeros((2, 100)))

@@ -1,0 +1,22 @@
+"""DCGAN on Fashion-MNIST.
+
+    python -m gan_jax.train --config=configs/fashion_mnist.py
+
+Without a network, give it the four idx files (Debian's package dataset-fashion-mnist
+has them in /usr/share/datasets/fashion-mnist): add --config.data.manual_dir=DIR.
+"""
+
+from gan_jax import config as config_lib
+
+
+def get_config(arg=None):
+    c = config_lib.default()
+    c.num_steps = 1_600
+    c.optimizer = "adam(learning_rate=1e-3, b1=0.5, b2=0.999)"
+    c.conditional = config_lib.variant(arg, "conditional") == "conditional"
+    c.data.source, c.data.name = "tfds", "fashion_mnist"
+    c.image_size = 28
+    c.log_every = 20
+    c.sample_every = 100
+    c.checkpoint_every = 400
+    return c

@@ -1,0 +1,19 @@
+"""DCGAN on your own images, 64x64.
+
+python -m gan_jax.train --config=configs/folder.py --config.data.data_dir=DIR
+"""
+
+from gan_jax import config as config_lib
+
+
+def get_config(arg=None):
+    c = config_lib.default()
+    c.num_steps = 20_000
+    c.batch_size = 64
+    c.conditional = config_lib.variant(arg, "conditional") == "conditional"
+    c.data.source = "folder"
+    c.image_size = 64
+    c.log_every = 50
+    c.sample_every = 500
+    c.checkpoint_every = 500
+    return c

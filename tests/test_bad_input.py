@@ -1,0 +1,287 @@
+"""Bad input: one line on stderr, exit status 2, nothing written."""
+# ruff: noqa: E501 (a row is a line)
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+ROOT = Path(__file__).parents[1]
+RING = "--config=configs/ring.py"
+MNIST = ("--config=configs/mnist.py", "--config.data.source=packaged")
+FOLDER = "--config=configs/folder.py"
+
+# Each line of stdin is a command, run in a fork of one process that has imported the
+# package already; what it left is answered in a line.
+FORKS = """
+import json, os, sys, tempfile
+import gan_jax.sample, gan_jax.train
+from gan_jax import cli
+
+def child(module, args, out, err):
+    os.dup2(out.fileno(), 1)
+    os.dup2(err.fileno(), 2)
+    sys.argv = [module, *args]
+    cli.run(getattr(gan_jax, module).main)
+
+for line in sys.stdin:
+    module, args = json.loads(line)
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        pid = os.fork()
+        if pid == 0:
+            try:
+                child(module, args, out, err)
+            except SystemExit as stop:
+                os._exit(stop.code or 0)
+            finally:
+                sys.stderr.flush()
+                import traceback; traceback.print_exc()
+                os._exit(99)
+        _, status = os.waitpid(pid, 0)
+        out.seek(0), err.seek(0)
+        answer = os.waitstatus_to_exitcode(status), out.read().decode(), err.read().decode()
+    print(json.dumps(answer), flush=True)
+"""
+
+MINE = """
+import jax.numpy as jnp
+from gan_jax import Loss
+import gan_jax.models.mlp as nets
+
+scalar = Loss(d=lambda r, f: (f - r).mean(), g=lambda f, r: -f)
+only_d = Loss(d=lambda r, f: f - r, g=None)
+three = Loss(d=lambda r, f, x: f, g=lambda f, r: -f)
+no_loss = 3
+
+def total(critic, real, fake, key):
+    return critic(real).sum()
+
+class model:
+    Generator = nets.Generator
+
+class wrong:
+    Generator = nets.Generator
+
+    class Discriminator(nets.Discriminator):
+        def __call__(self, x, labels=None, *, train):
+            return super().__call__(x, labels, train=train)[:, None]
+"""
+
+
+@pytest.fixture(scope="module")
+def forks():
+    with subprocess.Popen(
+        [sys.executable, "-c", FORKS],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as server:
+
+        def run(module, *args):
+            server.stdin.write(json.dumps([module, args]) + "\n")
+            server.stdin.flush()
+            return json.loads(server.stdout.readline())
+
+        yield run
+        server.stdin.close()
+
+
+@pytest.fixture
+def there(tmp_path):
+    """Makes the files that the rows below name."""
+    (tmp_path / "mine.py").write_text(MINE)
+    (tmp_path / "broken.py").write_text("import nothing_of_that_name")
+    (tmp_path / "empty.py").write_text("seed = 1")
+    (tmp_path / "syntax.py").write_text("def get_config(:")
+    (tmp_path / "number.py").write_text("def get_config():\n  return 3")
+    (tmp_path / "file").write_text("")
+    (tmp_path / "no_images").mkdir()
+    for name, modes in (("mixed", "LR"), ("cut", "L" * 20), ("grey", "L" * 20)):
+        (tmp_path / name).mkdir()
+        for i, mode in enumerate(modes):
+            size = (8, 8) if mode == "L" else (8, 8, 3)
+            pixels = np.random.default_rng(i).integers(0, 255, size, np.uint8)
+            Image.fromarray(pixels).save(tmp_path / name / f"{i:02d}.png")
+    cut = tmp_path / "cut" / "07.png"
+    cut.write_bytes(cut.read_bytes()[:60])
+    return tmp_path
+
+
+# What is given ({} is a folder with the files above), and what the line must say.
+ROWS = [
+    ((RING, "--config.loss=hnge"), r"unknown loss 'hnge'; did you mean 'hinge'\? \(valid: hinge, least_squares, minimax, non_saturating, wasserstein\)"),
+    ((RING, "--config.penalties=r3"), r"unknown penalty 'r3'; did you mean 'r\d'\? \(valid: gradient_penalty, r1, r2\)"),
+    ((RING, "--config.penalties=r1(wait=3)"), r"unknown setting of penalty 'r1' 'wait'.*weight"),
+    ((RING, "--config.penalties=r1(every=0)"), r"'r1': every must be a whole number"),
+    ((RING, "--config.penalties=r1(weight=-1)"), r"'r1': weight must be a number"),
+    ((RING, "--config.penalties=r1(3"), r"cannot read 'r1\(3'"),
+    ((RING, "--config.model=mpl"), r"unknown model 'mpl'; did you mean 'mlp'\? \(valid: dcgan, mlp\)"),
+    ((RING, "--config.model=dcgan"), r"dcgan makes images .*--config.model=mlp"),
+    ((RING, "--config.generator=depht=3"), r"unknown option of mlp.Generator 'depht'; did you mean 'depth'"),
+    ((RING, "--config.generator=output='step'"), r"unknown output of mlp.Generator 'step'"),
+    ((RING, "--config.optimizer=adma(learning_rate=1e-3)"), r"unknown optimizer 'adma'; did you mean 'adam\w*'\?"),
+    ((RING, "--config.optimizer=adam(b3=1, learning_rate=1)"), r"unknown option of optimizer 'adam' 'b3'; did you mean 'b\d'"),
+    ((RING, "--config.optimizer=adam"), r"'adam': give it a learning_rate"),
+    ((RING, "--config.schedule=cosin"), r"unknown schedule 'cosin'; did you mean 'cosine'"),
+    ((RING, "--config.latent=gauss"), r"unknown latent 'gauss'"),
+    ((RING, "--config.data.source=toys"), r"unknown data source 'toys'; did you mean 'toy'\? \(valid: folder, packaged, tfds, toy\)"),
+    ((RING, "--config.data.name=rings"), r"unknown toy density 'rings'; did you mean 'ring'"),
+    ((*MNIST, "--config.data.name=mnits"), r"unknown packaged data set 'mnits'; did you mean 'mnist'"),
+    ((MNIST[0], "--config.data.name=mnits"), r"unknown TFDS data set 'mnits'; did you mean 'mnist'"),
+    ((RING, "--config.sed=3"), r'Did you mean "seed"'),
+    ((RING, "--config.data.nmae=3"), r'Did you mean "name"'),
+    ((RING, "--config.seed=many"), r"config.seed=many"),
+    ((RING, "--confg=x"), r"Unknown command line flag 'confg'. Did you mean: config"),
+    ((RING, "ring"), r"unexpected argument 'ring'"),
+    ((RING, "--config.batch_size=0"), r"batch_size is 0: it must be at least 1"),
+    ((RING, "--config.num_steps=-5"), r"num_steps is -5: it must be at least 1"),
+    ((RING, "--config.ema_decay=1.0"), r"ema_decay is 1.0"),
+    ((RING, "--config.chunk=7"), r"chunk is 7: it must divide log_every \(250\)"),
+    ((RING, "--config.sample_every=99"), r"sample_every is 99: it must be a multiple of log_every"),
+    ((*MNIST, "--config.image_size=30"), r"dcgan cannot make 30x30 images: image_size must be 4 or 7 times a power of two"),
+    ((*MNIST, "--config.batch_size=10001"), r"batch_size is 10001 and packaged:mnist\[train\] has only 10000 examples"),
+    ((*MNIST, "--config.model=mlp", "--config.generator=output='linear'"), r"'linear', which is for points"),
+    ((FOLDER,), r"needs --config.data.data_dir=DIR"),
+    ((FOLDER, "--config.data.data_dir={}/nowhere"), r"there is no folder \S+/nowhere"),
+    ((FOLDER, "--config.data.data_dir={}/no_images"), r"no_images holds no images"),
+    ((FOLDER, "--config.data.data_dir={}/cut"), r"1 of the 20 images in \S+/cut cannot be read \(07.png: "),
+    ((FOLDER, "--config.data.data_dir={}/mixed"), r"mixes 1 grey images \(00.png\) with 1 in colour \(01.png\)"),
+    ((FOLDER, "--config.data.data_dir={}/grey"), r"batch_size is 64 and folder:grey has only 20 examples"),
+    (("--config=configs/folder.py:conditional", "--config.batch_size=4", "--config.data.data_dir={}/grey"), r"conditional is True and the data has no class labels"),
+    ((RING, "--config.loss={}/none.py:a"), r"loss: there is no file \S+/none.py"),
+    ((RING, "--config.loss={}/mine.py:tilted"), r"mine.py does not define 'tilted'"),
+    ((RING, "--config.loss={}/mine.py:scalar"), r"the loss's d returns shape \(\) for a batch of 256; it must return \(256,\)"),
+    ((RING, "--config.loss={}/mine.py:only_d"), r"the loss has no function 'g'"),
+    ((RING, "--config.loss={}/mine.py:no_loss"), r"the loss has no function 'd'"),
+    ((RING, "--config.loss={}/mine.py:three"), r"the loss's d fails: TypeError: "),
+    ((RING, "--config.loss={}/broken.py:a"), r"broken.py fails on import: ModuleNotFoundError: "),
+    ((RING, "--config.loss=no.such.module"), r"no module of that name can be imported"),
+    ((RING, "--config.penalties={}/mine.py:total"), r"the penalty 'total' returns shape \(\)"),
+    ((RING, "--config.model={}/mine.py:model"), r"the model model does not define Discriminator"),
+    ((RING, "--config.model={}/mine.py:wrong"), r"the model's Discriminator returns shape \(256, 1\) for a batch of 256; it must return \(256,\)"),
+    ((RING, "--workdir={}/file"), r"workdir \S+/file: \S+/file is a file, not a folder"),
+    ((RING, "--workdir={}/file/run"), r"workdir \S+/file/run: \S+/file is a file"),
+    ((), r"give a config: --config=configs/mnist.py"),
+    (("--config=configs/none.py",), r"there is no config file configs/none.py"),
+    (("--config=configs/mnist.py:big",), r"unknown variant of the config 'big' \(valid: conditional\)"),
+    (("--config={}/empty.py",), r"empty.py: .*get_config"),
+    (("--config={}/broken.py",), r"broken.py: .*nothing_of_that_name"),
+    (("--config={}/syntax.py",), r"syntax.py: .*invalid syntax"),
+    (("--config={}/number.py",), r"number.py: get_config\(\) must return"),
+]  # fmt: skip
+
+
+def snapshot(folder):
+    return {p: p.stat().st_mtime_ns for p in sorted(folder.rglob("*"))}
+
+
+def assert_refused(answer, message):
+    status, out, err = answer
+    assert (status, out) == (2, ""), err
+    assert err.count("\n") == 1, err
+    assert err.startswith("error: ")
+    assert re.search(message, err), err
+
+
+@pytest.mark.parametrize(("args", "message"), ROWS, ids=lambda x: None)
+def test_train_refuses(forks, there, args, message):
+    args = [arg.replace("{}", str(there)) for arg in args]
+    if not any(arg.startswith("--workdir") for arg in args):
+        args.append(f"--workdir={there}/run")
+    before = snapshot(there)
+    assert_refused(forks("train", *args), message)
+    assert snapshot(there) == before
+
+
+@pytest.fixture(scope="module")
+def run_of_ring(forks, tmp_path_factory):
+    path = tmp_path_factory.mktemp("ring") / "run"
+    short = "--config.num_steps=2"
+    subprocess.run(
+        [sys.executable, "-m", "gan_jax.train", RING, short, f"--workdir={path}"],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+    )
+    return path
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["--config.seed=1"], r"\(seed: 0 -> 1\)"),
+        (["--config.loss=hinge"], r"\(loss: 'non_saturating' -> 'hinge'\)"),
+        (["--config.data.name=grid"], r"data.name: 'ring' -> 'grid'"),
+    ],
+)
+def test_a_workdir_with_another_config_is_refused(forks, run_of_ring, args, message):
+    before = snapshot(run_of_ring)
+    answer = forks("train", RING, *args, f"--workdir={run_of_ring}")
+    assert_refused(answer, f"holds a run with another config .*{message}")
+    assert_refused(answer, r"--override_config")
+    assert snapshot(run_of_ring) == before
+
+
+def test_override_and_length_are_let_through(run_of_ring):
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "gan_jax.train", RING, f"--workdir={run_of_ring}"),
+            *("--config.loss=hinge", "--config.num_steps=3", "--override_config"),
+        ],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    written = json.loads((run_of_ring / "config.json").read_text())["config"]
+    assert (written["loss"], written["num_steps"]) == ("hinge", 3)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_workdir_that_cannot_be_written_is_refused(forks, tmp_path):
+    tmp_path.chmod(0o500)
+    answer = forks("train", RING, f"--workdir={tmp_path}/run")
+    assert_refused(answer, r"is not writable")
+
+
+def test_a_workdir_is_asked_whether_it_can_be_written(tmp_path, monkeypatch):
+    from gan_jax import workdir
+    from gan_jax.errors import UserError
+
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    with pytest.raises(UserError, match=r"is not writable"):
+        workdir.check(tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        ([], r"give a run: --workdir=DIR"),
+        (["--workdir={}"], r"is not a run: there is no \S+config.json"),
+        (["--workdir={run}", "--num=0"], r"--num=0: it must be at least 1"),
+        (["--workdir={run}", "--truncation=0"], r"--truncation=0.0: it must lie in"),
+        (["--workdir={run}", "--truncation=1.5"], r"--truncation=1.5"),
+        (["--workdir={run}", "--step=77"], r"no checkpoint of step 77 .*\(there: 2"),
+        (["--workdir={run}", "--labels=1"], r"--labels needs a conditional run"),
+        (["--workdir={run}", "--interpolate"], r"this run makes points"),
+        (["--workdir={run}", "--out={}/x.jpg"], r"the file is a PNG"),
+        (["--workdir={run}", "--out={}/file/x.png"], r"/file is a file"),
+    ],
+)
+def test_sample_refuses(forks, there, run_of_ring, args, message):
+    args = [
+        arg.replace("{}", str(there)).replace("{run}", str(run_of_ring)) for arg in args
+    ]
+    if not any(arg.startswith("--out") for arg in args):
+        args.append(f"--out={there}/grid.png")
+    before = snapshot(there)
+    assert_refused(forks("sample", *args), message)
+    assert snapshot(there) == before

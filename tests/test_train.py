@@ -1,0 +1,284 @@
+import importlib.util
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+from gan_jax import Loss, sample
+from gan_jax.checkpoint import Checkpoints
+from gan_jax.loop import Stopped
+from gan_jax.train import train
+
+ROOT = Path(__file__).parents[1]
+CONFIGS = sorted((ROOT / "configs").glob("*.py"))
+# What a run may take long over, cut down; every config is trained as it stands besides.
+SHRUNK = {
+    "num_steps": 2,
+    "log_every": 1,
+    "sample_every": 2,
+    "checkpoint_every": 2,
+    "batch_size": 4,
+    "width": 4,
+}
+
+
+@pytest.fixture(scope="session")
+def images(tmp_path_factory):
+    """A folder of small colour images in two classes."""
+    root = tmp_path_factory.mktemp("images")
+    random = np.random.default_rng(0)
+    for label in ("a", "b"):
+        (root / label).mkdir()
+        for i in range(10):
+            pixels = random.integers(0, 256, (16, 16, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(root / label / f"{i}.png")
+    return root
+
+
+@pytest.fixture(scope="session")
+def tfds_dir(tmp_path_factory):
+    return tmp_path_factory.mktemp("tfds")
+
+
+@pytest.fixture
+def make(images, idx_dir, tfds_dir):
+    """Returns a shipped config, shrunk, on data that is there."""
+
+    def make(name, arg=None, **overrides):
+        path = ROOT / "configs" / f"{name}.py"
+        spec = importlib.util.spec_from_file_location(name, path)
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        config = module.get_config(arg)
+        if config.data.source == "tfds":
+            config.data.data_dir = str(tfds_dir)
+            config.data.manual_dir = str(idx_dir)
+        elif config.data.source == "folder":
+            config.data.data_dir = str(images)
+        config.update_from_flattened_dict({**SHRUNK, **overrides})
+        return config
+
+    return make
+
+
+def records(path):
+    return [json.loads(x) for x in (path / "metrics.jsonl").read_text().splitlines()]
+
+
+def assert_same_run(a, b):
+    """Compares the last states, and the metrics but for the time they took."""
+    states = []
+    for path in (a, b):
+        _, state = sample.load(path)
+        states.append(state.replace(key=jax.random.key_data(state.key)))
+    jax.tree.map(np.testing.assert_array_equal, *states)
+    ours, theirs = (
+        [{k: v for k, v in r.items() if k != "images_per_sec"} for r in records(path)]
+        for path in (a, b)
+    )
+    assert ours == theirs
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)
+def test_every_config_trains_and_samples(config, make, tmp_path):
+    path = tmp_path / "run"
+    state = train(make(config.stem), path)
+    assert state.step == 2
+    lines = records(path)
+    assert [line["step"] for line in lines] == [1, 2]
+    wanted = {"images", "d_loss", "g_loss", "value", "d_real", "d_fake", "d_accuracy"}
+    wanted |= {"images_per_sec", "d_grad_norm", "g_grad_norm", "data"}
+    assert wanted <= set(lines[0])
+    assert (path / "samples" / "000002.png").is_file()
+    assert list(path.glob("events.out.*"))
+    assert not list(path.glob(".*"))  # nothing half-written
+
+    gan, state = sample.load(path)
+    drawn = sample.draw(gan, state, jax.random.key(0), 3)
+    assert drawn.shape == (3, *gan.shape)
+    assert drawn.dtype == ("uint8" if gan.range else "float32")
+
+
+@pytest.mark.parametrize(
+    ("name", "arg", "how"),
+    [
+        ("ring", None, {"penalties": "r1(every=2)", "d_updates": 2}),
+        ("mnist", None, {}),
+        ("folder", "conditional", {"image_size": 8, "data.resident_mb": 0}),
+    ],
+    ids=["points", "resident", "stream"],
+)
+def test_resume_equals_no_stop(name, arg, how, make, tmp_path):
+    how = {**how, "num_steps": 6, "chunk": 1}
+    train(make(name, arg, **how), tmp_path / "whole")
+    train(make(name, arg, **{**how, "num_steps": 4}), tmp_path / "parts")
+    train(make(name, arg, **how), tmp_path / "parts")
+    assert_same_run(tmp_path / "whole", tmp_path / "parts")
+
+
+def test_a_killed_run_goes_on_from_its_last_checkpoint(make, tmp_path):
+    """After a kill, the log runs ahead of the checkpoint and ends in half a line."""
+    how = {"num_steps": 4, "checkpoint_every": 2}
+    train(make("ring", **how), tmp_path / "whole")
+    path = tmp_path / "killed"
+    train(make("ring", **{**how, "num_steps": 2}), path)
+    text = (tmp_path / "whole" / "metrics.jsonl").read_text().splitlines(True)
+    (path / "metrics.jsonl").write_text("".join(text[:3]) + text[3][:20])
+    train(make("ring", **how), path)
+    assert_same_run(tmp_path / "whole", path)
+
+
+def test_a_finished_run_is_left_as_it_is(make, tmp_path):
+    train(make("ring"), tmp_path)
+    before = (tmp_path / "metrics.jsonl").read_text()
+    state = train(make("ring"), tmp_path)
+    assert state.step == 2
+    assert (tmp_path / "metrics.jsonl").read_text() == before
+
+
+def test_keeps_the_last_checkpoints(make, tmp_path):
+    how = {"num_steps": 5, "sample_every": 1, "checkpoint_every": 1}
+    train(make("ring", **how, keep_checkpoints=2), tmp_path)
+    kept = sorted(int(p.name) for p in (tmp_path / "checkpoints").iterdir())
+    assert kept == [4, 5]
+    assert sample.load(tmp_path, step=4)[1].step == 4
+
+
+def test_logs_means_over_the_steps_between(make, tmp_path):
+    fine = {"num_steps": 4, "chunk": 1}
+    train(make("ring", **fine), tmp_path / "fine")
+    coarse = {"log_every": 4, "sample_every": 4, "checkpoint_every": 4}
+    train(make("ring", **{**fine, **coarse}), tmp_path / "coarse")
+    (line,) = records(tmp_path / "coarse")
+    mean = np.mean([r["d_loss"] for r in records(tmp_path / "fine")])
+    np.testing.assert_allclose(line["d_loss"], mean, rtol=1e-5)
+    assert line["images"] == 16
+
+
+def test_stops_where_a_metric_is_not_finite(make, tmp_path):
+    loss = tmp_path / "loss.py"
+    loss.write_text(
+        "from gan_jax import Loss\nimport jax.numpy as jnp\n"
+        "bad = Loss(d=lambda r, f: jnp.log(-jnp.exp(r)), g=lambda f, r: -f)\n"
+    )
+    path = tmp_path / "run"
+    with pytest.raises(Stopped, match=r"not finite at step 1\b") as stop:
+        train(make("ring", loss=f"{loss}:bad"), path)
+    assert stop.value.status == 3
+    checkpoints = Checkpoints(path / "checkpoints")
+    assert checkpoints.latest() is None
+    checkpoints.close()
+
+
+def test_config_json_tells_the_data_and_the_versions(make, tmp_path):
+    config = make("mnist")
+    train(config, tmp_path)
+    written = json.loads((tmp_path / "config.json").read_text())
+    assert written["config"] == json.loads(json.dumps(config.to_dict()))
+    assert written["data"]["name"].startswith("tfds:mnist/")
+    assert written["data"]["num_examples"] == 300
+    assert written["versions"]["jax"] == jax.__version__
+    assert records(tmp_path)[0]["data"] == written["data"]["name"]
+
+
+def test_fallback_is_told_everywhere(make, tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr("gan_jax.data.tfds.unreachable", lambda url: "offline")
+    config = make("mnist")
+    config.data.manual_dir, config.data.data_dir = "", str(tmp_path / "none")
+    train(config, tmp_path / "run")
+    written = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert written["data"]["name"] == "packaged:mnist[train]"
+    assert "offline" in written["data"]["note"]
+    assert records(tmp_path / "run")[0]["data"] == "packaged:mnist[train]"
+    err = capfd.readouterr().err
+    assert "note: mnist is not prepared" in err
+    assert err.splitlines()[-1].count("packaged:mnist[train]") == 1
+
+
+def command(*args, **env):
+    """Starts `gan_jax.train` as a user does."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "gan_jax.train", *args],
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, **env},
+    )
+
+
+def run_command(*args, **env):
+    with command(*args, **env) as run:
+        _, err = run.communicate(timeout=120)
+    assert run.returncode == 0, err
+
+
+def test_sigterm_saves_and_the_run_goes_on(tmp_path):
+    """The real command, stopped and started again, ends like one never stopped."""
+    args = ["--config=configs/ring.py", "--config.log_every=100"]
+    args += ["--config.sample_every=2000", "--config.checkpoint_every=2000"]
+    path = tmp_path / "stopped"
+    with command(*args, "--config.num_steps=4000", f"--workdir={path}") as run:
+        for line in run.stderr:
+            if line.startswith("300/"):
+                run.send_signal(signal.SIGTERM)
+                break
+        err = run.stderr.read()
+        assert run.wait(60) == 143, err
+    assert "stopped: saved at step" in err
+    stopped = records(path)[-1]["step"]
+    assert 300 <= stopped < 2000
+
+    again = f"--config.num_steps={stopped + 200}"
+    run_command(*args, again, f"--workdir={path}")
+    run_command(*args, again, f"--workdir={tmp_path / 'whole'}")
+    assert_same_run(path, tmp_path / "whole")
+
+
+def test_two_devices_train_as_one(tmp_path):
+    shrunk = {**SHRUNK, "num_steps": 3, "batch_size": 8, "data.source": "packaged"}
+    shrunk |= {"sample_every": 3, "checkpoint_every": 3}
+    args = [f"--config.{key}={value}" for key, value in shrunk.items()]
+    metrics = []
+    for devices in (1, 2):
+        path = tmp_path / str(devices)
+        run_command(
+            "--config=configs/mnist.py",
+            *args,
+            f"--workdir={path}",
+            XLA_FLAGS=f"--xla_force_host_platform_device_count={devices}",
+        )
+        metrics.append(records(path))
+    for one, two in zip(*metrics, strict=True):
+        for key in ("d_loss", "g_loss", "d_grad_norm", "g_grad_norm", "value"):
+            np.testing.assert_allclose(two[key], one[key], rtol=2e-3)
+
+
+def test_user_files_name_a_loss_a_penalty_and_a_model(make, tmp_path):
+    code = tmp_path / "mine.py"
+    code.write_text(
+        "import jax.numpy as jnp\n"
+        "from gan_jax import Loss\n"
+        "from gan_jax.models.mlp import Discriminator, Generator\n"
+        "tilted = Loss(d=lambda r, f: f - 2 * r, g=lambda f, r: -f)\n"
+        "def small(critic, real, fake, key):\n"
+        "    return jnp.square(critic(fake))\n"
+    )
+    state = train(
+        make(
+            "ring",
+            loss=f"{code}:tilted",
+            penalties=f"{code}:small(weight=0.5), r2",
+            model=str(code),
+        ),
+        tmp_path / "run",
+    )
+    assert state.step == 2
+    assert {"small", "r2"} <= set(records(tmp_path / "run")[0])
+    assert isinstance(sample.load(tmp_path / "run")[0].loss, Loss)
