@@ -10,7 +10,6 @@ setup(
     description="Generative adversarial networks in JAX: a research codebase",
     long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
-    license="Apache-2.0",
     python_requires=">=3.11",
     packages=find_packages(include=["gan_jax", "gan_jax.*"]),
     package_data={"gan_jax.data": ["mnist_sample/*"]},

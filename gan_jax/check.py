@@ -18,12 +18,18 @@ def check(gan: GAN, batch_size: int) -> None:
       batch_size: the shapes are those of a batch of this size.
 
     Raises:
-      UserError: a part raises, or returns another shape than it must.
+      UserError: a part raises, or returns another shape than it must; or the devices
+        cannot share a batch evenly.
     """
     if len(gan.shape) == 3 and gan.range is None:
         raise UserError(
             "generator.output is 'linear', which is for points: images need 'tanh' "
             "or 'sigmoid'"
+        )
+    if batch_size % jax.device_count():
+        raise UserError(
+            f"batch_size is {batch_size}: it must be a multiple of the number of "
+            f"devices ({jax.device_count()})"
         )
     logits, batch = _float(batch_size), _float(batch_size, *gan.shape)
     labels = jax.ShapeDtypeStruct((batch_size,), jnp.int32)

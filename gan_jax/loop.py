@@ -2,6 +2,7 @@
 
 import contextlib
 import signal
+import sys
 import time
 
 import jax
@@ -159,11 +160,14 @@ def _guard(step: int, metrics: dict[str, np.ndarray]) -> None:
 
 @contextlib.contextmanager
 def _signals():
-    """Yields a list to which SIGTERM and SIGINT are added when they come."""
+    """Yields a list to which SIGTERM and SIGINT are added; a second one interrupts."""
     came: list[signal.Signals] = []
 
     def note(number, frame):
+        if came:
+            raise KeyboardInterrupt
         came.append(signal.Signals(number))
+        print("saving at the next log line; once more to stop at once", file=sys.stderr)
 
     old = {s: signal.signal(s, note) for s in (signal.SIGTERM, signal.SIGINT)}
     try:

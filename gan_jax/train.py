@@ -2,8 +2,8 @@
 
 A run leaves its config, metrics, samples and checkpoints in `--workdir`, and goes on
 there, to the bit, when the same command is given again. With no `--workdir` it makes
-`runs/<config>-<time>`. Exit status: 0 done, 2 bad
-input, 3 stopped because a metric was not finite, 143 saved after SIGTERM (130, SIGINT).
+`runs/<config>-<time>`. Exit status: 0 done, 2 bad input, 3 stopped because a metric was
+not finite, 143 saved after SIGTERM (130 after SIGINT).
 """
 
 import functools

@@ -151,6 +151,18 @@ def test_keeps_the_last_checkpoints(make, tmp_path):
     assert sample.load(tmp_path, step=4)[1].step == 4
 
 
+def test_a_checkpoint_is_not_touched_by_the_steps_after_it(make, tmp_path):
+    """It is written in the background while the next chunk reuses its memory."""
+    how = {"width": 64, "data.source": "packaged"}
+    train(make("mnist", **how, num_steps=2), tmp_path / "short")
+    train(make("mnist", **how, num_steps=6), tmp_path / "long")
+    states = []
+    for path in (tmp_path / "short", tmp_path / "long"):
+        _, state = sample.load(path, step=2)
+        states.append(state.replace(key=jax.random.key_data(state.key)))
+    jax.tree.map(np.testing.assert_array_equal, *states)
+
+
 def test_logs_means_over_the_steps_between(make, tmp_path):
     fine = {"num_steps": 4, "chunk": 1}
     train(make("ring", **fine), tmp_path / "fine")
@@ -255,6 +267,15 @@ def test_two_devices_train_as_one(tmp_path):
             XLA_FLAGS=f"--xla_force_host_platform_device_count={devices}",
         )
         metrics.append(records(path))
+    with command(
+        "--config=configs/ring.py",
+        "--config.batch_size=5",
+        f"--workdir={tmp_path / 'odd'}",
+        XLA_FLAGS="--xla_force_host_platform_device_count=2",
+    ) as refused:
+        _, err = refused.communicate(timeout=60)
+    assert refused.returncode == 2
+    assert "batch_size is 5: it must be a multiple of the number of devices (2)" in err
     for one, two in zip(*metrics, strict=True):
         for key in ("d_loss", "g_loss", "d_grad_norm", "g_grad_norm", "value"):
             np.testing.assert_allclose(two[key], one[key], rtol=2e-3)
