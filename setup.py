@@ -32,6 +32,6 @@ setup(
     extras_require={
         "tensorflow": ["tensorflow"],  # prepares the TFDS sets that need it
         "torch": ["torch"],  # the other side of speed comparisons
-        "test": ["hypothesis", "pytest>=8.0", "ruff>=0.14", "scipy>=1.11"],
+        "test": ["pytest>=8.0", "ruff>=0.14", "scipy>=1.11"],
     },
 )

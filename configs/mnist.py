@@ -11,7 +11,7 @@ from gan_jax import config as config_lib
 def get_config(arg=None):
     c = config_lib.default()
     c.num_steps = 1_600
-    c.optimizer = "adam(learning_rate=1e-3, b1=0.5, b2=0.999)"
+    c.optimizer = "adam(learning_rate=2e-3, b1=0.5, b2=0.99)"
     c.conditional = config_lib.variant(arg, "conditional") == "conditional"
     c.data.source, c.data.name = "tfds", "mnist"
     c.image_size = 28

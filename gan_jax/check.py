@@ -44,22 +44,27 @@ def check(gan: GAN, batch_size: int) -> None:
 
         _expect(f"the model's {name}", applied, (key, given, labels), wanted)
 
-    for player in ("d", "g"):
-        function = getattr(gan.loss, player, None)
-        if not callable(function):
-            raise UserError(f"the loss has no function {player!r}: it needs d and g")
+    for player, function in gan.loss._asdict().items():
         _expect(f"the loss's {player}", function, (logits, logits), logits)
 
     for penalty in gan.penalties:
 
-        def penalise(real, fake, key, penalty=penalty):
+        def penalise(real, fake, key, labels, penalty=penalty):
             def critic(x):
-                return x.reshape(len(x), -1).sum(-1)
+                module = gan.discriminator
+                return module.init_with_output(key, x, labels, train=True)[0]
 
             return penalty.function(critic, real, fake, key)
 
         what = f"the penalty {penalty.name!r}"
-        _expect(what, penalise, (batch, batch, key), logits)
+        _expect(what, penalise, (batch, batch, key, labels), logits)
+
+    for name, tx in (("optimizer", gan.g_tx), ("d_optimizer", gan.d_tx)):
+
+        def update(params, tx=tx):
+            return tx.update(params, tx.init(params), params)[0]
+
+        _expect(f"the {name}", update, (logits,), logits)
 
 
 def _float(*shape: int) -> jax.ShapeDtypeStruct:

@@ -6,6 +6,7 @@ import jax
 import orbax.checkpoint as ocp
 
 from gan_jax.errors import UserError
+from gan_jax.resolve import one_line
 from gan_jax.state import TrainState
 
 
@@ -39,7 +40,7 @@ class Checkpoints:
           step: which, None for the newest.
 
         Raises:
-          UserError: there is none of that step.
+          UserError: there is none of that step, or it holds another kind of state.
         """
         steps = sorted(self._manager.all_steps())
         if step is None and steps:
@@ -50,7 +51,13 @@ class Checkpoints:
             raise UserError(
                 f"no checkpoint{wanted} in {self._manager.directory} (there: {there})"
             )
-        return self._manager.restore(step, args=ocp.args.StandardRestore(like))
+        try:
+            return self._manager.restore(step, args=ocp.args.StandardRestore(like))
+        except Exception as error:  # Orbax has no one type for what may be wrong
+            raise UserError(
+                f"the checkpoint of step {step} in {self._manager.directory} does not "
+                f"fit this config, or is damaged ({one_line(error)})"
+            ) from error
 
     def close(self) -> None:
         """Waits until all is on disk."""

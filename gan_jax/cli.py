@@ -9,7 +9,7 @@ from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from gan_jax.errors import UserError
-from gan_jax.resolve import one_line
+from gan_jax.resolve import no_bytecode, one_line
 
 
 def run(main: Callable[[], int | None]) -> None:
@@ -32,7 +32,8 @@ def _parse(argv: list[str]) -> list[str]:
 
 def _parsed(argv: list[str]) -> list[str]:
     try:
-        rest = flags.FLAGS(argv)
+        with no_bytecode():
+            rest = flags.FLAGS(argv)
     except UserError:
         raise
     except flags.Error as error:

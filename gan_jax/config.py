@@ -2,6 +2,7 @@
 
 from ml_collections import ConfigDict
 
+from gan_jax import resolve
 from gan_jax.errors import UserError, unknown
 
 
@@ -101,12 +102,21 @@ def validate(config: ConfigDict) -> None:
     Raises:
       UserError: a value is out of its range; says which and what it may be.
     """
+    given, known = _flat(config.to_dict()), _flat(default().to_dict())
+    for key in given.keys() - known.keys():
+        raise unknown("config key", key, known)
+    if missing := sorted(known.keys() - given.keys()):
+        raise UserError(
+            f"the config lacks {', '.join(missing)}: start it from "
+            "gan_jax.config.default()"
+        )
     for key in _POSITIVE:
         if config[key] < 1:
             raise UserError(f"{key} is {config[key]}: it must be at least 1")
-    for key in ("chunk", "seed"):
-        if config[key] < 0:
-            raise UserError(f"{key} is {config[key]}: it must not be negative")
+    for key in ("chunk", "data.resident_mb"):
+        if given[key] < 0:
+            raise UserError(f"{key} is {given[key]}: it must not be negative")
+    check_seed("seed", config.seed)
     if not 0 <= config.ema_decay < 1:
         raise UserError(f"ema_decay is {config.ema_decay}: it must lie in [0, 1)")
     for key in ("sample_every", "checkpoint_every"):
@@ -119,6 +129,25 @@ def validate(config: ConfigDict) -> None:
         raise UserError(
             f"chunk is {config.chunk}: it must divide log_every ({config.log_every})"
         )
+
+
+def check_seed(name: str, seed: int) -> None:
+    """Checks that a seed is one of the 2**32 that give different keys.
+
+    Raises:
+      UserError: it is not.
+    """
+    if not 0 <= seed < 2**32:
+        raise UserError(f"{name} is {seed}: it must lie in [0, 2**32)")
+
+
+def with_absolute_files(config: ConfigDict) -> ConfigDict:
+    """Returns the config with the user's own files named from the root."""
+    changed = config.copy_and_resolve_references()
+    for key in ("loss", "penalties", "model"):
+        changed[key] = resolve.absolute_files(config[key])
+    changed.data.source = resolve.absolute_files(config.data.source)
+    return changed
 
 
 def differences(old: dict, new: dict) -> list[str]:

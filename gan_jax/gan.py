@@ -2,6 +2,7 @@
 
 import dataclasses
 import inspect
+import re
 from collections.abc import Callable
 from types import ModuleType
 
@@ -74,6 +75,8 @@ class GAN:
     @property
     def range(self) -> tuple[float, float] | None:
         """The least and greatest value of a pixel on the device; None for points."""
+        if len(self.shape) != 3:
+            return None
         return RANGES[getattr(self.generator, "output", "tanh")]
 
     def to_float(self, images: Array) -> Array:
@@ -86,7 +89,8 @@ class GAN:
     def to_uint8(self, images: Array) -> Array:
         """Brings the generator's range to uint8 pixels, the inverse of `to_float`."""
         low, high = self.range
-        return jnp.round(255 * (images - low) / (high - low)).astype(jnp.uint8)
+        levels = jnp.round(255 * (images - low) / (high - low))
+        return jnp.clip(levels, 0, 255).astype(jnp.uint8)
 
 
 def build(
@@ -138,6 +142,9 @@ def build(
         model = resolve.module("model", model, models)
     if isinstance(loss, str):
         loss = resolve.attribute("loss", loss, losses, lambda v: isinstance(v, Loss))
+    for player in ("d", "g"):
+        if not callable(getattr(loss, player, None)):
+            raise UserError(f"the loss has no function {player!r}: it needs d and g")
     common = {"shape": tuple(shape), "num_classes": num_classes, "width": width}
     points = {"output": "linear"} if len(shape) == 1 else {}
     return GAN(
@@ -147,7 +154,7 @@ def build(
         discriminator=_network(model, "Discriminator", common, discriminator),
         g_tx=optim.build(optimizer, schedule, num_steps),
         d_tx=optim.build(d_optimizer or optimizer, schedule, num_steps * d_updates),
-        loss=loss,
+        loss=Loss(d=loss.d, g=loss.g),
         penalties=_penalties(penalties),
         latent=Latent(latent_size, latent),
         d_updates=d_updates,
@@ -179,15 +186,15 @@ def from_config(config: ConfigDict, shape: tuple[int, ...], num_classes: int) ->
 
 
 def _network(model, name: str, common: dict, text: str) -> nn.Module:
+    called = getattr(model, "__name__", str(model)).rpartition(".")[2]
     network = getattr(model, name, None)
     if network is None:
-        raise UserError(f"the model {model.__name__} does not define {name}")
-    what = f"{model.__name__.rpartition('.')[2]}.{name}"
-    given = resolve.parse_keywords(text)
-    resolve.accepted(network, given, what)
+        raise UserError(f"the model {called} does not define {name}")
+    what, given = f"{called}.{name}", resolve.parse_keywords(text)
+    resolve.accepted(network, given, what, ("parent", "name", "shape", "num_classes"))
     fields = inspect.signature(network).parameters
     made = network(**{k: v for k, v in common.items() if k in fields} | given)
-    output = getattr(made, "output", "tanh")
+    output = str(getattr(made, "output", "tanh"))
     if output not in RANGES:
         raise unknown(f"output of {what}", output, RANGES)
     return made
@@ -205,10 +212,15 @@ def _penalties(text: str) -> tuple[Penalty, ...]:
         for key in how:
             if key not in ("weight", "every"):
                 raise unknown(f"setting of penalty {name!r}", key, ("weight", "every"))
-        penalty = Penalty(name=function.__name__, function=function, **how)
+        if not callable(function):
+            raise UserError(f"penalty {name!r} is no function")
+        short = re.split("[:.]", name)[-1]
+        penalty = Penalty(name=short, function=function, **how)
         if not isinstance(penalty.every, int) or penalty.every < 1:
             raise UserError(f"penalty {name!r}: every must be a whole number from 1 on")
         if not isinstance(penalty.weight, int | float) or penalty.weight < 0:
             raise UserError(f"penalty {name!r}: weight must be a number from 0 on")
+        if penalty.name in (other.name for other in found):
+            raise UserError(f"penalty {penalty.name!r} is given twice")
         found.append(penalty)
     return tuple(found)

@@ -32,6 +32,7 @@ def run(
     config: ConfigDict,
     checkpoints: Checkpoints,
     writers: Writers,
+    data: str,
 ) -> TrainState:
     """Trains until `config.num_steps`.
 
@@ -42,6 +43,7 @@ def run(
       config: the experiment.
       checkpoints: where states are saved.
       writers: where metrics and samples go.
+      data: the name of what it trains on, for the records.
 
     Returns:
       The last state.
@@ -54,7 +56,7 @@ def run(
     picture = jax.jit(draw, static_argnames="num")
     picture_key = purpose_key(state.key, 0, "samples")
     num, columns = sheet_size(gan)
-    step, report = int(state.step), Report(config, writers, columns)
+    step, report = int(state.step), Report(config, writers, columns, data)
 
     with _signals() as came:
         while step < config.num_steps:
@@ -100,10 +102,12 @@ class Report:
       config: the experiment.
       writers: where they go.
       columns: examples in a row of a sheet.
+      data: the name of what it trains on.
     """
 
-    def __init__(self, config: ConfigDict, writers: Writers, columns: int):
-        self._config, self._writers, self._columns = config, writers, columns
+    def __init__(self, config: ConfigDict, writers: Writers, columns: int, data: str):
+        self._config, self._writers = config, writers
+        self._columns, self._data = columns, data
         self._late: tuple | None = None
         self._window: list[dict[str, np.ndarray]] = []
         self._since: float | None = None
@@ -147,7 +151,8 @@ class Report:
         self._window, self._since = [], now
         means = {key: float(value.mean()) for key, value in values.items()}
         images = step * images_per_step
-        return {"step": step, "images": images, **means, "images_per_sec": rate}
+        record = {"step": step, "images": images, **means}
+        return record | {"images_per_sec": rate, "data": self._data}
 
 
 def _guard(step: int, metrics: dict[str, np.ndarray]) -> None:

@@ -3,6 +3,8 @@ r"""Adversarial losses: pairs of pure functions on logits.
 The discriminator's logit $\ell$ stands for $D = \sigma(\ell)$. Every function returns
 one value per example, shape `[batch]`, to be minimised; the step takes the mean. Your
 own is a `Loss` of two such functions, named in a config as `my_file.py:name`.
+Where the logits have another meaning (`least_squares`, `wasserstein`), the reported
+D(x), V and accuracy, which take their sigmoid, are monitors and no probabilities.
 """
 
 from collections.abc import Callable

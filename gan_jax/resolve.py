@@ -1,6 +1,7 @@
 """From the names in a config to code: `hinge`, `my.py:tilted`, `pkg.mod.tilted`."""
 
 import ast
+import contextlib
 import functools
 import importlib
 import importlib.util
@@ -8,7 +9,9 @@ import inspect
 import os
 import pkgutil
 import re
-from collections.abc import Callable
+import sys
+import zlib
+from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import Any
 
@@ -119,37 +122,60 @@ def user_object(kind: str, name: str) -> Any:
 def _load_file(kind: str, path: str) -> ModuleType:
     if not os.path.isfile(path):
         raise UserError(f"{kind}: there is no file {path}")
-    spec = importlib.util.spec_from_file_location(
-        os.path.basename(path).removesuffix(".py"), path
-    )
+    name = f"_gan_jax_user_{zlib.crc32(path.encode()):08x}"
+    spec = importlib.util.spec_from_file_location(name, path)
     loaded = importlib.util.module_from_spec(spec)
+    sys.modules[name] = loaded  # dataclasses look their module up there
     try:
-        spec.loader.exec_module(loaded)
+        with no_bytecode():
+            spec.loader.exec_module(loaded)
     except Exception as error:
+        del sys.modules[name]
         raise UserError(f"{kind}: {path} fails on import: {one_line(error)}") from error
     return loaded
 
 
+@contextlib.contextmanager
+def no_bytecode() -> Iterator[None]:
+    """Leaves no `__pycache__` beside the user's files that are loaded within."""
+    before, sys.dont_write_bytecode = sys.dont_write_bytecode, True
+    try:
+        yield
+    finally:
+        sys.dont_write_bytecode = before
+
+
+def absolute_files(text: str) -> str:
+    """Returns the text with every `path/to/file.py` in it made absolute."""
+    return re.sub(r"[^\s,()]+\.py\b", lambda found: os.path.abspath(found[0]), text)
+
+
 def _import_longest(kind: str, name: str) -> tuple[str, str, ModuleType]:
     path, attr = name.replace(":", "."), ""
+    if not all(path.split(".")):
+        raise UserError(f"{kind} {name!r}: write NAME, file.py:NAME or package.NAME")
     while path:
         try:
             return path, attr, importlib.import_module(path)
         except ModuleNotFoundError as error:
             if error.name and not f"{path}.".startswith(f"{error.name}."):
                 raise UserError(f"{kind} {name!r}: {one_line(error)}") from error
+        except Exception as error:
+            raise UserError(f"{kind} {name!r}: {one_line(error)}") from error
         path, _, last = path.rpartition(".")
         attr = f"{last}.{attr}" if attr else last
     raise UserError(f"{kind} {name!r}: no module of that name can be imported")
 
 
-def accepted(function: Callable, given: dict[str, Any], what: str) -> None:
-    """Checks that `function` takes every keyword in `given`.
+def accepted(
+    function: Callable, given: dict[str, Any], what: str, ours: tuple[str, ...] = ()
+) -> None:
+    """Checks that `function` takes every keyword in `given`, none of them `ours`.
 
     Raises:
       UserError: it does not; lists the keywords that it takes.
     """
-    valid = inspect.signature(function).parameters
+    valid = set(inspect.signature(function).parameters) - set(ours)
     for key in given:
         if key not in valid:
             raise unknown(f"option of {what}", key, valid)

@@ -16,6 +16,7 @@ from jax import Array
 from ml_collections import ConfigDict
 
 from gan_jax import cli, workdir
+from gan_jax import config as config_lib
 from gan_jax.checkpoint import Checkpoints, placed
 from gan_jax.errors import UserError
 from gan_jax.gan import GAN, from_config
@@ -45,18 +46,21 @@ def main() -> None:
         raise UserError(f"--truncation={TRUNCATION.value}: it must lie in (0, 1]")
     if not OUT.value.endswith(".png"):
         raise UserError(f"--out={OUT.value}: the file is a PNG, name it *.png")
+    config_lib.check_seed("--seed", SEED.value)
     path = Path(OUT.value)
-    workdir.check(path.parent)
     if path.is_dir():
         raise UserError(f"--out={path}: it is a folder")
+    workdir.check(path.parent, "--out")
 
     gan, state = load(Path(WORKDIR.value), STEP.value)
     if INTERPOLATE.value and not gan.range:
         raise UserError("--interpolate makes sheets of images; this run makes points")
     labels, columns = layout(gan, NUM.value, LABELS.value, INTERPOLATE.value)
-    sheet = interpolations if INTERPOLATE.value else draw
-    key = jax.random.key(SEED.value)
-    examples = sheet(gan, state, key, NUM.value, labels, TRUNCATION.value)
+    how = (NUM.value, labels, TRUNCATION.value)
+    sheet = jax.jit(
+        interpolations if INTERPOLATE.value else draw, static_argnums=(3, 5)
+    )
+    examples = sheet(gan, state, jax.random.key(SEED.value), *how)
     save_examples(path, np.asarray(examples), columns)
 
 

@@ -14,7 +14,7 @@ import optax
 from jax import Array, lax
 
 from gan_jax import optim, sharding
-from gan_jax.gan import GAN, Penalty
+from gan_jax.gan import GAN
 from gan_jax.state import Player, TrainState
 
 Metrics = dict[str, Array]
@@ -39,7 +39,9 @@ def init_state(gan: GAN, key: Array) -> TrainState:
     )
 
 
-def d_step(gan: GAN, state: TrainState, batch: dict, update: Array | int = 0):
+def d_step(
+    gan: GAN, state: TrainState, batch: dict, update: Array | int = 0
+) -> tuple[TrainState, Metrics]:
     """Updates the discriminator; every array of the generator stays as it is.
 
     Args:
@@ -52,11 +54,10 @@ def d_step(gan: GAN, state: TrainState, batch: dict, update: Array | int = 0):
     Returns:
       The new state, and the metrics `d_loss` (without penalties), `value`, V(D, G) =
       E log D(x) + E log(1 - D(G(z))), `d_real`, the mean D(x), `d_fake`, the mean
-      D(G(z)), `d_accuracy`, `d_grad_norm`, and the mean of each penalty by its name.
+      D(G(z)), `d_accuracy`, `d_grad_norm`, and each penalty's mean, `penalty_NAME`.
     """
     real, labels = gan.to_float(batch["image"]), batch.get("label")
-    key = jax.random.fold_in(purpose_key(state.key, state.step, "d_noise"), update)
-    latents = gan.latent.sample(key, len(real))
+    latents = gan.latent.sample(_update_key(state, "d_noise", update), len(real))
     fake, _ = generate(gan, _variables(state.g), latents, labels)
 
     def objective(params):
@@ -67,7 +68,7 @@ def d_step(gan: GAN, state: TrainState, batch: dict, update: Array | int = 0):
         def critic(x):
             return discriminate(gan, params, state.d.stats, x, labels)[0]
 
-        cost, terms = _penalise(gan.penalties, critic, real, fake, key, state.step)
+        cost, terms = _penalise(gan, state, critic, real, fake, update)
         metrics = {"d_loss": loss, **terms, **_equilibrium(real_logits, fake_logits)}
         return loss + cost, (stats, metrics)
 
@@ -76,7 +77,7 @@ def d_step(gan: GAN, state: TrainState, batch: dict, update: Array | int = 0):
     return state.replace(d=_updated(gan.d_tx, state.d, grads, stats)), metrics
 
 
-def g_step(gan: GAN, state: TrainState, batch: dict):
+def g_step(gan: GAN, state: TrainState, batch: dict) -> tuple[TrainState, Metrics]:
     """Updates the generator and its average; the discriminator stays as it is.
 
     Args:
@@ -106,7 +107,7 @@ def g_step(gan: GAN, state: TrainState, batch: dict):
     return state.replace(g=g, ema=ema, step=state.step + 1), metrics
 
 
-def train_step(gan: GAN, state: TrainState, batch: dict):
+def train_step(gan: GAN, state: TrainState, batch: dict) -> tuple[TrainState, Metrics]:
     """Makes `d_updates` discriminator updates, then one generator update.
 
     Args:
@@ -128,7 +129,9 @@ def train_step(gan: GAN, state: TrainState, batch: dict):
     return state, jax.tree.map(lambda m: m.mean(0), d_metrics) | g_metrics
 
 
-def train_chunk(gan: GAN, state: TrainState, feed, n: int):
+def train_chunk(
+    gan: GAN, state: TrainState, feed, n: int
+) -> tuple[TrainState, Metrics]:
     """Makes `n` training steps in one compiled call.
 
     Args:
@@ -185,7 +188,7 @@ def draw(
       key: a PRNG key; the same gives the same latents at every step of a run.
       num: how many; static under `jit`.
       labels: `[num]` for a conditional GAN, by default each class in turn.
-      truncation: of the prior, see `Latent.sample`.
+      truncation: of the prior, see `Latent.sample`; static under `jit`.
 
     Returns:
       `[num, *shape]`, uint8 for images.
@@ -207,26 +210,32 @@ def purpose_key(key: Array, step: Array | int, purpose: str) -> Array:
     return jax.random.fold_in(jax.random.fold_in(key, step), purpose_id)
 
 
+def _update_key(state: TrainState, purpose: str, update: Array | int) -> Array:
+    return jax.random.fold_in(purpose_key(state.key, state.step, purpose), update)
+
+
 def _apply(gan, module, variables, x, labels, train):
     labels = labels if gan.num_classes else None
     stats = [name for name in variables if name != "params"] if train else []
     return module.apply(variables, x, labels, train=train, mutable=stats)
 
 
-def _penalise(penalties: tuple[Penalty, ...], critic, real, fake, key, step):
+def _penalise(gan: GAN, state: TrainState, critic, real, fake, update):
     """Returns the weighted sum of the penalties, and the mean of each."""
     cost, terms = 0.0, {}
-    for i, penalty in enumerate(penalties):
+    for penalty in gan.penalties:
+        key = _update_key(state, f"penalty/{penalty.name}", update)
 
         def mean(key, penalty=penalty):
             return penalty.every * penalty.function(critic, real, fake, key).mean()
 
-        term_key, due = jax.random.fold_in(key, 1 + i), step % penalty.every == 0
         if penalty.every == 1:
-            term = mean(term_key)
+            term = mean(key)
         else:
-            term = lax.cond(due, mean, lambda key: 0.0, term_key)
-        cost, terms[penalty.name] = cost + penalty.weight * term, term
+            due = state.step % penalty.every == 0
+            term = lax.cond(due, mean, lambda key: 0.0, key)
+        cost += penalty.weight * term
+        terms[f"penalty_{penalty.name}"] = term
     return cost, terms
 
 

@@ -6,12 +6,14 @@ there, to the bit, when the same command is given again. With no `--workdir` it 
 not finite, 143 saved after SIGTERM (130 after SIGINT).
 """
 
+import contextlib
 import functools
 import os
 import sys
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 from absl import flags
 from ml_collections import ConfigDict
 
@@ -20,11 +22,13 @@ from gan_jax import config as config_lib
 from gan_jax.check import check
 from gan_jax.checkpoint import Checkpoints, placed
 from gan_jax.data.feed import open_feed
-from gan_jax.gan import from_config
+from gan_jax.data.source import Info
+from gan_jax.gan import GAN, from_config
 from gan_jax.state import TrainState
 from gan_jax.steps import init_state
 from gan_jax.writers import Writers
 
+IMAGES = ("folder", "packaged", "tfds")
 CONFIG = cli.config_flag()
 WORKDIR = cli.workdir_flag()
 OVERRIDE = flags.DEFINE_bool(
@@ -61,34 +65,56 @@ def train(config: ConfigDict, path: Path, override: bool = False) -> TrainState:
       Stopped: a metric was not finite, or a signal came.
     """
     config_lib.validate(config)
+    config = config_lib.with_absolute_files(config)
     workdir.check(path)
+    if not override:
+        workdir.check_same(path, config)
+    if config.data.source in IMAGES:  # names first: preparing data may take minutes
+        check(
+            from_config(config, (config.image_size,) * 2 + (1,), 2), config.batch_size
+        )
     source = data.load(config)
     gan = from_config(config, source.info.shape, source.info.num_classes)
     check(gan, config.batch_size)
-    workdir.claim(path, config, source.info, override)
-    print(f"workdir: {path}", f"data: {source.info.name}", sep="\n", file=sys.stderr)
-    if source.info.note:
-        print(f"note: {source.info.note}", file=sys.stderr)
+    if not override:
+        workdir.check_same(path, config, source.info)
 
     use_compilation_cache()
     mesh = sharding.make_mesh()
-    with jax.set_mesh(mesh):
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(jax.set_mesh(mesh))
         checkpoints = Checkpoints(path / "checkpoints", config.keep_checkpoints)
-        key = jax.random.key(config.seed)
-        state = start(gan, key, checkpoints, sharding.replicated(mesh))
+        stack.callback(checkpoints.close)
+        state = start(gan, config.seed, checkpoints, sharding.replicated(mesh))
         step = int(state.step)
-        feed = open_feed(source, config, key, step, mesh)
-        writers = Writers(path, config.num_steps, step, source.info.name)
-        try:
-            return loop.run(gan, state, feed, config, checkpoints, writers)
-        finally:
-            writers.close()
-            checkpoints.close()
+        workdir.write(path, workdir.describe(config, source.info))
+        announce(path, source.info)
+        # A copy of the key, since the state's own arrays are given up to the steps.
+        feed = open_feed(source, config, jnp.copy(state.key), step, mesh)
+        writers = Writers(path, config.num_steps, step, rewrite=override)
+        stack.callback(writers.close)
+        return loop.run(
+            gan, state, feed, config, checkpoints, writers, source.info.name
+        )
 
 
-def start(gan, key: jax.Array, checkpoints: Checkpoints, sharding) -> TrainState:
+def announce(path: Path, info: Info) -> None:
+    """Says where the run is and what it trains on."""
+    print(f"workdir: {path}", f"data: {info.name}", sep="\n", file=sys.stderr)
+    if info.note:
+        print(f"note: {info.note}", file=sys.stderr)
+
+
+def start(gan: GAN, seed: int, checkpoints: Checkpoints, sharding) -> TrainState:
     """Returns the newest checkpoint's state, or that before the first step."""
-    init = jax.jit(functools.partial(init_state, gan), out_shardings=sharding)
+    key = jax.random.key(seed)
+    # It runs once, so compiling it must be quick rather than running it.
+    quick = {"xla_backend_optimization_level": 0}
+    init = jax.jit(
+        functools.partial(init_state, gan),
+        out_shardings=sharding,
+        compiler_options=quick if jax.default_backend() == "cpu" else None,
+    )
     if checkpoints.latest() is None:
         return init(key)
     return checkpoints.restore(placed(jax.eval_shape(init, key), sharding))

@@ -1,9 +1,9 @@
 """The folder of a run: what names it, and when a run may go on in it."""
 
 import dataclasses
+import datetime
 import json
 import os
-import time
 from importlib.metadata import version
 from pathlib import Path
 
@@ -20,11 +20,16 @@ LIBRARIES = ("gan_jax", "jax", "jaxlib", "flax", "optax", "numpy")
 def name(config_path: str) -> Path:
     """Returns the name of a new folder for a config file, `runs/<config>-<time>`."""
     stem = Path(config_path.partition(":")[0]).stem
-    return Path("runs") / f"{stem}-{time.strftime('%Y%m%d-%H%M%S')}"
+    now = datetime.datetime.now()
+    return Path("runs") / f"{stem}-{now:%Y%m%d-%H%M%S}-{now.microsecond // 1000:03d}"
 
 
-def check(path: Path) -> None:
-    """Checks that a run can be written at `path`, and writes nothing.
+def check(path: Path, what: str = "workdir") -> None:
+    """Checks that a folder at `path` can be written, and writes nothing.
+
+    Args:
+      path: it need not exist yet.
+      what: the message calls it.
 
     Raises:
       UserError: it is a file, or cannot be written.
@@ -33,38 +38,47 @@ def check(path: Path) -> None:
     while not there.exists():
         there = there.parent
     if not there.is_dir():
-        raise UserError(f"workdir {path}: {there} is a file, not a folder")
+        raise UserError(f"{what} {path}: {there} is a file, not a folder")
     if not os.access(there, os.W_OK | os.X_OK):
-        raise UserError(f"workdir {path}: {there} is not writable")
+        raise UserError(f"{what} {path}: {there} is not writable")
 
 
-def claim(path: Path, config: ConfigDict, info: Info, override: bool) -> None:
-    """Makes the folder and its `config.json`, or finds that of the same experiment.
-
-    Args:
-      path: the folder.
-      config: the run's, resolved.
-      info: the data that it trains on.
-      override: go on although they differ from what the folder holds.
-
-    Raises:
-      UserError: the folder holds another experiment; lists the differences.
-    """
-    new = {
+def describe(config: ConfigDict, info: Info) -> dict:
+    """Returns the content of `config.json`: what a run trains, and with what."""
+    return {
         "config": config.to_dict(),
         "data": dataclasses.asdict(info),
         "versions": {library: version(library) for library in LIBRARIES},
     }
-    new = json.loads(json.dumps(new))  # as it will be read back: lists for tuples
-    if (path / "config.json").exists():
-        differing = _differences(read(path), new)
-        if differing and not override:
-            raise UserError(
-                f"workdir {path} holds a run with another config "
-                f"({'; '.join(differing)}); choose another --workdir, or go on in it "
-                "with --override_config"
-            )
-    write_file(path / "config.json", json.dumps(new, indent=2).encode() + b"\n")
+
+
+def check_same(path: Path, config: ConfigDict, info: Info | None = None) -> None:
+    """Checks that the folder holds no run, or one of the same experiment.
+
+    Args:
+      path: the folder.
+      config: of the run to come.
+      info: its data, None where they are not known yet.
+
+    Raises:
+      UserError: it holds another experiment; lists the differences.
+    """
+    if not (path / "config.json").exists():
+        return
+    old, new = read(path), json.loads(json.dumps(config.to_dict()))
+    differing = config_lib.differences(old["config"], new)
+    if info and info.fingerprint != old["data"]["fingerprint"]:
+        differing.append(f"the data: {old['data']['name']} -> {info.name}")
+    if differing:
+        raise UserError(
+            f"workdir {path} holds a run with another config ({'; '.join(differing)}); "
+            "choose another --workdir, or go on in it with --override_config"
+        )
+
+
+def write(path: Path, content: dict) -> None:
+    """Writes `config.json`."""
+    write_file(path / "config.json", json.dumps(content, indent=2).encode() + b"\n")
 
 
 def read(path: Path) -> dict:
@@ -75,16 +89,11 @@ def read(path: Path) -> dict:
     """
     file = path / "config.json"
     try:
-        return json.loads(file.read_text())
+        content = json.loads(file.read_text())
+        if {"config", "data"} <= content.keys():
+            return content
     except OSError:
         raise UserError(f"workdir {path} is not a run: there is no {file}") from None
-    except ValueError:
-        raise UserError(f"{file} is damaged: it is no JSON") from None
-
-
-def _differences(old: dict, new: dict) -> list[str]:
-    found = config_lib.differences(old["config"], new["config"])
-    a, b = old["data"], new["data"]
-    if a["fingerprint"] != b["fingerprint"]:
-        found.append(f"the data: {a['name']} -> {b['name']}")
-    return found
+    except (ValueError, AttributeError):
+        pass
+    raise UserError(f"{file} is damaged: it does not hold a config and its data")

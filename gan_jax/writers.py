@@ -4,13 +4,12 @@ import io
 import json
 import math
 import os
-import sys
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TextColumn
 
 PROGRESS = {"d_real": "D(x)", "d_fake": "D(G(z))", "d_loss": "d_loss"}
 PROGRESS |= {"g_loss": "g_loss", "value": "V"}
@@ -75,16 +74,17 @@ class MetricsFile:
 
     Args:
       path: the file; what a killed run left of a line is cut off.
+      until: the last step whose record is kept; None keeps all.
     """
 
-    def __init__(self, path: Path):
-        self._last = -1
-        text = path.read_bytes() if path.exists() else b""
-        whole = text[: text.rfind(b"\n") + 1]
-        if len(whole) < len(text):
-            write_file(path, whole)
-        if whole:
-            self._last = json.loads(whole.splitlines()[-1])["step"]
+    def __init__(self, path: Path, until: int | None = None):
+        text = path.read_text() if path.exists() else ""
+        lines = [line for line in text.splitlines(True) if line.endswith("\n")]
+        if until is not None:
+            lines = [line for line in lines if json.loads(line)["step"] <= until]
+        if "".join(lines) != text:
+            write_file(path, "".join(lines).encode())
+        self._last = json.loads(lines[-1])["step"] if lines else -1
         self._file = path.open("a")
 
     def write(self, record: dict) -> None:
@@ -105,32 +105,35 @@ class ProgressLine:
     Args:
       num_steps: of the whole run.
       step: where it starts.
-      data: what it trains on, shown in each line.
+      console: where to show it, by default stderr.
     """
 
-    def __init__(self, num_steps: int, step: int, data: str):
-        self._console = Console(stderr=True, soft_wrap=True)
-        self._data, self._num_steps = data, num_steps
-        self._bar = None
+    def __init__(self, num_steps: int, step: int, console: Console | None = None):
+        self._console = console or Console(stderr=True, soft_wrap=True)
+        self._num_steps, self._bar = num_steps, None
         if self._console.is_terminal:
-            columns = (BarColumn(), TextColumn("{task.description}"))
-            self._bar = Progress(*columns, TimeRemainingColumn(), console=self._console)
-            self._task = self._bar.add_task("compiling", total=num_steps)
-            self._bar.update(self._task, completed=step)
+            text = TextColumn("{task.description}", markup=False)
+            self._bar = Progress(BarColumn(bar_width=12), text, console=self._console)
+            self._task = self._bar.add_task(
+                "compiling", completed=step, total=num_steps
+            )
             self._bar.start()
 
     def write(self, record: dict) -> None:
         """Shows a record."""
         step = record["step"]
-        values = [f"{name} {record[key]:.3f}" for key, name in PROGRESS.items()]
-        text = f"{step}/{self._num_steps}  {record['images_per_sec']:.0f} images/s  "
-        text += f"{'  '.join(values)}  {self._data}"
+        steps_per_sec = record["images_per_sec"] * step / record["images"]
+        left = math.ceil((self._num_steps - step) / steps_per_sec)
+        values = (f"{name} {record[key]:.3f}" for key, name in PROGRESS.items())
+        text = (
+            f"{step}/{self._num_steps}  {left // 60}:{left % 60:02d} left  "
+            f"{record['images_per_sec']:.0f} images/s  {'  '.join(values)}  "
+            f"{record['data']}"
+        )
         if self._bar:
             self._bar.update(self._task, completed=step, description=text)
-            return
-        images_left = record["images"] / step * (self._num_steps - step)
-        left = math.ceil(images_left / record["images_per_sec"])
-        print(f"{text}  {left // 60}:{left % 60:02d} left", file=sys.stderr, flush=True)
+        else:
+            self._console.print(text, markup=False, highlight=False)
 
     def close(self) -> None:
         """Leaves the line as it stands."""
@@ -145,22 +148,23 @@ class Writers:
       workdir: the run's folder.
       num_steps: of the whole run.
       step: where it starts.
-      data: what it trains on.
+      rewrite: whether records of later steps, which another config left, are dropped.
     """
 
-    def __init__(self, workdir: Path, num_steps: int, step: int, data: str):
+    def __init__(self, workdir: Path, num_steps: int, step: int, rewrite: bool = False):
         from tensorboardX import SummaryWriter
 
-        self._workdir, self._data = workdir, data
-        self._metrics = MetricsFile(workdir / "metrics.jsonl")
+        self._workdir = workdir
+        until = step if rewrite else None
+        self._metrics = MetricsFile(workdir / "metrics.jsonl", until)
         self._board = SummaryWriter(str(workdir), purge_step=step + 1)
-        self._progress = ProgressLine(num_steps, step, data)
+        self._progress = ProgressLine(num_steps, step)
 
     def metrics(self, record: dict) -> None:
-        """Writes one record everywhere; it has `step` and the metrics."""
-        self._metrics.write({**record, "data": self._data})
+        """Writes one record everywhere: `step`, the metrics, and `data`, a name."""
+        self._metrics.write(record)
         for key, value in record.items():
-            if key != "step":
+            if key not in ("step", "data"):
                 self._board.add_scalar(key, value, record["step"])
         self._progress.write(record)
 

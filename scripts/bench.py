@@ -76,7 +76,7 @@ def measure(name: str, seconds: float) -> dict:
         feed = Drawn(key, toy.ring(), size)
     state = jax.jit(init_state)(gan, key)
 
-    n = 1000 if len(gan.shape) == 1 else 5
+    n = 200 if len(gan.shape) == 1 else 5
     start = time.perf_counter()
     chunk = jax.jit(functools.partial(train_chunk, n=n), donate_argnums=1)
     chunk = chunk.lower(gan, state, feed).compile()

@@ -17,38 +17,6 @@ RING = "--config=configs/ring.py"
 MNIST = ("--config=configs/mnist.py", "--config.data.source=packaged")
 FOLDER = "--config=configs/folder.py"
 
-# Each line of stdin is a command, run in a fork of one process that has imported the
-# package already; what it left is answered in a line.
-FORKS = """
-import json, os, sys, tempfile
-import gan_jax.sample, gan_jax.train
-from gan_jax import cli
-
-def child(module, args, out, err):
-    os.dup2(out.fileno(), 1)
-    os.dup2(err.fileno(), 2)
-    sys.argv = [module, *args]
-    cli.run(getattr(gan_jax, module).main)
-
-for line in sys.stdin:
-    module, args = json.loads(line)
-    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
-        pid = os.fork()
-        if pid == 0:
-            try:
-                child(module, args, out, err)
-            except SystemExit as stop:
-                os._exit(stop.code or 0)
-            finally:
-                sys.stderr.flush()
-                import traceback; traceback.print_exc()
-                os._exit(99)
-        _, status = os.waitpid(pid, 0)
-        out.seek(0), err.seek(0)
-        answer = os.waitstatus_to_exitcode(status), out.read().decode(), err.read().decode()
-    print(json.dumps(answer), flush=True)
-"""
-
 MINE = """
 import jax.numpy as jnp
 from gan_jax import Loss
@@ -58,6 +26,9 @@ scalar = Loss(d=lambda r, f: (f - r).mean(), g=lambda f, r: -f)
 only_d = Loss(d=lambda r, f: f - r, g=None)
 three = Loss(d=lambda r, f, x: f, g=lambda f, r: -f)
 no_loss = 3
+
+def raising(config):
+    return 1 / 0
 
 def total(critic, real, fake, key):
     return critic(real).sum()
@@ -74,25 +45,6 @@ class wrong:
 """
 
 
-@pytest.fixture(scope="module")
-def forks():
-    with subprocess.Popen(
-        [sys.executable, "-c", FORKS],
-        cwd=ROOT,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as server:
-
-        def run(module, *args):
-            server.stdin.write(json.dumps([module, args]) + "\n")
-            server.stdin.flush()
-            return json.loads(server.stdout.readline())
-
-        yield run
-        server.stdin.close()
-
-
 @pytest.fixture
 def there(tmp_path):
     """Makes the files that the rows below name."""
@@ -101,6 +53,10 @@ def there(tmp_path):
     (tmp_path / "empty.py").write_text("seed = 1")
     (tmp_path / "syntax.py").write_text("def get_config(:")
     (tmp_path / "number.py").write_text("def get_config():\n  return 3")
+    (tmp_path / "bare.py").write_text(
+        "import ml_collections\n"
+        "def get_config():\n  return ml_collections.ConfigDict({'seed': 0})"
+    )
     (tmp_path / "file").write_text("")
     (tmp_path / "no_images").mkdir()
     for name, modes in (("mixed", "LR"), ("cut", "L" * 20), ("grey", "L" * 20)):
@@ -121,6 +77,7 @@ ROWS = [
     ((RING, "--config.penalties=r1(wait=3)"), r"unknown setting of penalty 'r1' 'wait'.*weight"),
     ((RING, "--config.penalties=r1(every=0)"), r"'r1': every must be a whole number"),
     ((RING, "--config.penalties=r1(weight=-1)"), r"'r1': weight must be a number"),
+    ((RING, "--config.penalties=r1,r1(weight=2)"), r"penalty 'r1' is given twice"),
     ((RING, "--config.penalties=r1(3"), r"cannot read 'r1\(3'"),
     ((RING, "--config.model=mpl"), r"unknown model 'mpl'; did you mean 'mlp'\? \(valid: dcgan, mlp\)"),
     ((RING, "--config.model=dcgan"), r"dcgan makes images .*--config.model=mlp"),
@@ -140,6 +97,15 @@ ROWS = [
     ((RING, "--config.seed=many"), r"config.seed=many"),
     ((RING, "--confg=x"), r"Unknown command line flag 'confg'. Did you mean: config"),
     ((RING, "ring"), r"unexpected argument 'ring'"),
+    ((RING, "--config.seed=4294967296"), r"seed is 4294967296: it must lie in"),
+    ((RING, "--config.optimizer=lbfgs(learning_rate=1.0)"), r"the optimizer fails: TypeError"),
+    ((RING, "--config.generator=name='x'"), r"unknown option of mlp.Generator 'name'"),
+    ((RING, "--config.generator=output=3"), r"unknown output of mlp.Generator '3'"),
+    ((RING, "--config.loss=.hinge"), r"loss '.hinge': write NAME, file.py:NAME"),
+    ((RING, "--config.data.source={}/empty.py"), r"data source \S+ does not define load"),
+    ((RING, "--config.data.source={}/mine.py:raising"), r"data source \S+ fails: ZeroDivisionError"),
+    ((RING, "--config.penalties={}/mine.py:no_loss"), r"no_loss' is no function"),
+    (("--config={}/bare.py",), r"the config lacks batch_size, .*gan_jax.config.default\(\)"),
     ((RING, "--config.batch_size=0"), r"batch_size is 0: it must be at least 1"),
     ((RING, "--config.num_steps=-5"), r"num_steps is -5: it must be at least 1"),
     ((RING, "--config.ema_decay=1.0"), r"ema_decay is 1.0"),
@@ -200,6 +166,30 @@ def test_train_refuses(forks, there, args, message):
     assert snapshot(there) == before
 
 
+@pytest.mark.parametrize(
+    "override",
+    ["loss=hnge", "penalties=r3", "model=mpl", "optimizer=sdg(learning_rate=1)"],
+)
+def test_names_are_checked_before_data_are_prepared(forks, idx_dir, tmp_path, override):
+    answer = forks(
+        "train",
+        "--config=configs/mnist.py",
+        f"--config.{override}",
+        f"--config.data.manual_dir={idx_dir}",
+        f"--config.data.data_dir={tmp_path}/tfds",
+        f"--workdir={tmp_path}/run",
+    )
+    assert_refused(answer, "did you mean")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_damaged_config_json_is_refused(forks, tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+    for module, args in (("train", [RING]), ("sample", [f"--out={tmp_path}/x.png"])):
+        answer = forks(module, *args, f"--workdir={tmp_path}")
+        assert_refused(answer, "config.json is damaged")
+
+
 @pytest.fixture(scope="module")
 def run_of_ring(forks, tmp_path_factory):
     path = tmp_path_factory.mktemp("ring") / "run"
@@ -226,6 +216,20 @@ def test_a_workdir_with_another_config_is_refused(forks, run_of_ring, args, mess
     answer = forks("train", RING, *args, f"--workdir={run_of_ring}")
     assert_refused(answer, f"holds a run with another config .*{message}")
     assert_refused(answer, r"--override_config")
+    assert snapshot(run_of_ring) == before
+
+
+def test_a_checkpoint_of_another_network_is_refused(forks, run_of_ring):
+    before = snapshot(run_of_ring)
+    answer = forks(
+        "train",
+        RING,
+        "--config.width=9",
+        "--config.num_steps=4",
+        "--override_config",
+        f"--workdir={run_of_ring}",
+    )
+    assert_refused(answer, "does not fit this config")
     assert snapshot(run_of_ring) == before
 
 

@@ -52,6 +52,61 @@ def test_layout_of_classes(num, classes, interpolate, labels, columns):
     assert (got.tolist(), got_columns) == (labels, columns)
 
 
+@pytest.fixture(scope="module")
+def conditional_run(forks, tmp_path_factory):
+    path = tmp_path_factory.mktemp("conditional") / "run"
+    args = {"num_steps": 2, "log_every": 1, "sample_every": 1, "checkpoint_every": 1}
+    args |= {"width": 8, "data.source": "packaged"}
+    status, _, err = forks(
+        "train",
+        "--config=configs/mnist_mlp.py:conditional",
+        f"--workdir={path}",
+        *[f"--config.{key}={value}" for key, value in args.items()],
+    )
+    assert status == 0, err
+    return path
+
+
+@pytest.mark.parametrize(
+    ("args", "size"),
+    [
+        ([], (10, 7)),
+        (["--num=25"], (10, 3)),
+        (["--labels=3,7", "--num=12"], (6, 2)),
+        (["--interpolate"], (8, 8)),
+        (["--interpolate", "--labels=4", "--num=9"], (3, 3)),
+        (["--truncation=0.5"], (10, 7)),
+        (["--step=1", "--seed=3"], (10, 7)),
+    ],
+)
+def test_the_command(forks, conditional_run, tmp_path, args, size):
+    out = tmp_path / "sheets" / "x.png"
+    status, stdout, err = forks(
+        "sample", f"--workdir={conditional_run}", f"--out={out}", *args
+    )
+    assert (status, stdout) == (0, ""), err
+    with Image.open(out) as sheet:
+        assert sheet.size == (28 * size[0], 28 * size[1])
+
+
+def test_the_command_draws_what_it_says(forks, conditional_run, tmp_path):
+    def pixels(*args):
+        out = tmp_path / "x.png"
+        status, _, err = forks(
+            "sample", f"--workdir={conditional_run}", f"--out={out}", *args
+        )
+        assert status == 0, err
+        with Image.open(out) as sheet:
+            return np.asarray(sheet).astype(int)
+
+    plain = pixels()
+    np.testing.assert_array_equal(plain, pixels("--step=2", "--truncation=1.0"))
+    for other in ("--step=1", "--seed=1", "--truncation=0.5"):
+        assert (plain != pixels(other)).any()
+    # The third column is the threes, in --labels their row.
+    assert (pixels("--num=10")[:, 84:112] != pixels("--num=10")[:, 56:84]).any()
+
+
 def test_interpolations_go_from_one_latent_to_the_other(unconditional):
     gan, state = unconditional
     sheet = interpolations(gan, state, KEY, 16, None, 1.0)

@@ -71,7 +71,7 @@ def test_metrics_are_those_of_the_theory():
     gan, state = make(**POINTS)
     batch = batch_of(gan, 64)
     _, metrics = D_STEP(gan, state, batch)
-    key = jax.random.fold_in(purpose_key(state.key, 0, "d_noise"), 0)
+    key = jax.random.fold_in(purpose_key(KEY, 0, "d_noise"), 0)
     z = gan.latent.sample(key, 64)
     fake = GENERATE(gan, {"params": state.g.params}, z)
     d_real, d_fake = (
@@ -128,7 +128,7 @@ def test_a_d_step_is_the_optimizer_on_the_penalised_loss():
     )
     batch = batch_of(gan)
     after, metrics = D_STEP(gan, state, batch)
-    key = jax.random.fold_in(purpose_key(state.key, 0, "d_noise"), 0)
+    key = jax.random.fold_in(purpose_key(KEY, 0, "d_noise"), 0)
     fake = GENERATE(gan, {"params": state.g.params}, gan.latent.sample(key, 6))
 
     def objective(params):
@@ -143,7 +143,7 @@ def test_a_d_step_is_the_optimizer_on_the_penalised_loss():
     gradient, r1 = jax.jit(jax.grad(objective, has_aux=True))(state.d.params)
     expected = jax.tree.map(lambda p, g: p - 0.5 * g, state.d.params, gradient)
     assert_close(after.d.params, expected, atol=1e-6)
-    np.testing.assert_allclose(metrics["r1"], r1, rtol=1e-5)
+    np.testing.assert_allclose(metrics["penalty_r1"], r1, rtol=1e-5)
     np.testing.assert_allclose(
         metrics["d_grad_norm"], optax.tree.norm(gradient), rtol=1e-5
     )
@@ -156,9 +156,9 @@ def test_a_lazy_penalty_comes_every_so_often_and_weighs_as_much():
     for step in range(4):
         at = state.replace(step=jnp.int32(step))
         _, metrics = D_STEP(gan, at, batch_of(gan))
-        got.append(float(metrics["r1"]))
+        got.append(float(metrics["penalty_r1"]))
         _, plain = gan_jax.d_step(every_step, at, batch_of(gan))
-        wanted = 3 * plain["r1"] if step % 3 == 0 else 0.0
+        wanted = 3 * plain["penalty_r1"] if step % 3 == 0 else 0.0
         np.testing.assert_allclose(got[-1], wanted, rtol=1e-5)
     assert got[0] > 0
 

@@ -110,7 +110,7 @@ def test_every_config_trains_and_samples(config, make, tmp_path):
     ("name", "arg", "how"),
     [
         ("ring", None, {"penalties": "r1(every=2)", "d_updates": 2}),
-        ("mnist", None, {}),
+        ("mnist", None, {"image_size": 8}),
         ("folder", "conditional", {"image_size": 8, "data.resident_mb": 0}),
     ],
     ids=["points", "resident", "stream"],
@@ -153,9 +153,9 @@ def test_keeps_the_last_checkpoints(make, tmp_path):
 
 def test_a_checkpoint_is_not_touched_by_the_steps_after_it(make, tmp_path):
     """It is written in the background while the next chunk reuses its memory."""
-    how = {"width": 64, "data.source": "packaged"}
-    train(make("mnist", **how, num_steps=2), tmp_path / "short")
-    train(make("mnist", **how, num_steps=6), tmp_path / "long")
+    how = {"width": 256, "data.source": "packaged"}
+    train(make("mnist_mlp", **how, num_steps=2), tmp_path / "short")
+    train(make("mnist_mlp", **how, num_steps=6, keep_checkpoints=9), tmp_path / "long")
     states = []
     for path in (tmp_path / "short", tmp_path / "long"):
         _, state = sample.load(path, step=2)
@@ -211,7 +211,7 @@ def test_fallback_is_told_everywhere(make, tmp_path, monkeypatch, capfd):
     assert records(tmp_path / "run")[0]["data"] == "packaged:mnist[train]"
     err = capfd.readouterr().err
     assert "note: mnist is not prepared" in err
-    assert err.splitlines()[-1].count("packaged:mnist[train]") == 1
+    assert "packaged:mnist[train]" in err.splitlines()[-1]
 
 
 def command(*args, **env):
@@ -255,7 +255,7 @@ def test_sigterm_saves_and_the_run_goes_on(tmp_path):
 
 def test_two_devices_train_as_one(tmp_path):
     shrunk = {**SHRUNK, "num_steps": 3, "batch_size": 8, "data.source": "packaged"}
-    shrunk |= {"sample_every": 3, "checkpoint_every": 3}
+    shrunk |= {"sample_every": 3, "checkpoint_every": 3, "image_size": 8}
     args = [f"--config.{key}={value}" for key, value in shrunk.items()]
     metrics = []
     for devices in (1, 2):
@@ -301,5 +301,5 @@ def test_user_files_name_a_loss_a_penalty_and_a_model(make, tmp_path):
         tmp_path / "run",
     )
     assert state.step == 2
-    assert {"small", "r2"} <= set(records(tmp_path / "run")[0])
+    assert {"penalty_small", "penalty_r2"} <= set(records(tmp_path / "run")[0])
     assert isinstance(sample.load(tmp_path / "run")[0].loss, Loss)

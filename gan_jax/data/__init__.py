@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 
 from gan_jax import resolve
 from gan_jax.errors import UserError
+from gan_jax.resolve import one_line
 
 
 def load(config: ConfigDict):
@@ -22,8 +23,16 @@ def load(config: ConfigDict):
     name, here = config.data.source, sys.modules[__name__]
     skip = ("source", "feed", "idx", "image", "png")
     module = resolve.module("data source", name, here, skip=skip)
-    source = getattr(module, "load", module)(config)
-    available = source.info.num_examples
+    load_one = getattr(module, "load", module)
+    if not callable(load_one):
+        raise UserError(f"data source {name!r} does not define load(config)")
+    try:
+        source = load_one(config)
+        available = source.info.num_examples
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(f"data source {name!r} fails: {one_line(error)}") from error
     if available and config.batch_size > available:
         raise UserError(
             f"batch_size is {config.batch_size} and {source.info.name} has only "

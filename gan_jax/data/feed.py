@@ -11,6 +11,9 @@ that do not fill a batch are left out, and the order is a function of (seed, epo
 the step alone tells where a run is in its data, and nothing else need be saved.
 """
 
+import math
+import os
+
 import flax.struct
 import jax
 import jax.numpy as jnp
@@ -21,6 +24,8 @@ from ml_collections import ConfigDict
 from gan_jax import sharding
 from gan_jax.data.source import Images
 from gan_jax.steps import purpose_key
+
+_READ_AHEAD = 2**28  # bytes
 
 
 @flax.struct.dataclass
@@ -34,7 +39,7 @@ class Drawn:
     """
 
     key: Array
-    density: object
+    density: object = flax.struct.field(pytree_node=False)
     size: int = flax.struct.field(pytree_node=False)
 
     def window(self, step: Array, n: int) -> Array:
@@ -124,7 +129,14 @@ class Stream:
             .repeat()
         )
         self._updates = config.d_updates
-        self._batches = iter(batches[step * config.d_updates :].to_iter_dataset())
+        # A chunk is read while the one before it trains, if so much may be held.
+        size = config.batch_size * math.prod(source.info.shape)
+        ahead = min(config.log_every * config.d_updates, _READ_AHEAD // size)
+        options = grain.ReadOptions(
+            num_threads=os.cpu_count(), prefetch_buffer_size=max(2, ahead)
+        )
+        rest = batches[step * config.d_updates :]
+        self._batches = iter(rest.to_iter_dataset(options))
 
     def at(self, step: int, n: int) -> Window:
         """Reads the batches of the next `n` steps."""

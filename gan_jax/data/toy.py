@@ -5,6 +5,7 @@ The mixtures are those of Metz et al. 2017 (arXiv:1611.02163) and Lin et al. 201
 """
 
 import dataclasses
+import math
 
 import jax
 import jax.numpy as jnp
@@ -73,9 +74,9 @@ class SwissRoll:
 
 def ring(modes: int = 8, radius: float = 2.0, scale: float = 0.02) -> Mixture:
     """Returns Gaussians evenly spaced on a circle."""
-    angles = 2 * jnp.pi * jnp.arange(modes) / modes
-    centres = radius * jnp.stack([jnp.cos(angles), jnp.sin(angles)], -1)
-    return Mixture("ring", tuple(map(tuple, centres.tolist())), scale)
+    angles = [2 * math.pi * i / modes for i in range(modes)]
+    centres = [(radius * math.cos(a), radius * math.sin(a)) for a in angles]
+    return Mixture("ring", tuple(centres), scale)
 
 
 def grid(side: int = 5, spacing: float = 1.0, scale: float = 0.05) -> Mixture:
