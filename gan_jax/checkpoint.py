@@ -20,7 +20,11 @@ class Checkpoints:
 
     def __init__(self, folder: Path, keep: int | None = None):
         options = ocp.CheckpointManagerOptions(max_to_keep=keep)
-        self._manager = ocp.CheckpointManager(folder.absolute(), options=options)
+        self._manager = ocp.CheckpointManager(
+            folder.absolute(),
+            options=options,
+            item_handlers=ocp.StandardCheckpointHandler(),
+        )
 
     def save(self, state: TrainState, step: int) -> None:
         """Copies a state off the device, and writes it in the background."""
@@ -51,13 +55,16 @@ class Checkpoints:
             raise UserError(
                 f"no checkpoint{wanted} in {self._manager.directory} (there: {there})"
             )
+        where = f"the checkpoint of step {step} in {self._manager.directory}"
         try:
+            _check_same(
+                _shapes(self._manager.item_metadata(step)), _shapes(like), where
+            )
             return self._manager.restore(step, args=ocp.args.StandardRestore(like))
+        except UserError:
+            raise
         except Exception as error:  # Orbax has no one type for what may be wrong
-            raise UserError(
-                f"the checkpoint of step {step} in {self._manager.directory} does not "
-                f"fit this config, or is damaged ({one_line(error)})"
-            ) from error
+            raise UserError(f"{where} is damaged ({one_line(error)})") from error
 
     def close(self) -> None:
         """Waits until all is on disk."""
@@ -69,3 +76,22 @@ def placed(shapes, sharding: jax.sharding.Sharding):
     return jax.tree.map(
         lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), shapes
     )
+
+
+def _check_same(stored: dict, wanted: dict, where: str) -> None:
+    for name in sorted(stored.keys() | wanted.keys()):
+        there, here = stored.get(name, "absent"), wanted.get(name, "absent")
+        if there != here:
+            raise UserError(
+                f"{where} does not fit this config: {name} is {there} there and "
+                f"{here} here"
+            )
+
+
+def _shapes(tree) -> dict[str, tuple[int, ...]]:
+    leaves = {
+        jax.tree_util.keystr(path, simple=True, separator="/"): tuple(leaf.shape)
+        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+    }
+    del leaves["key"]  # on disk it has the shape of its data
+    return leaves

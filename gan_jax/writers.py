@@ -125,15 +125,16 @@ class ProgressLine:
         steps_per_sec = record["images_per_sec"] * step / record["images"]
         left = math.ceil((self._num_steps - step) / steps_per_sec)
         values = (f"{name} {record[key]:.3f}" for key, name in PROGRESS.items())
-        text = (
+        lines = (
             f"{step}/{self._num_steps}  {left // 60}:{left % 60:02d} left  "
-            f"{record['images_per_sec']:.0f} images/s  {'  '.join(values)}  "
-            f"{record['data']}"
+            f"{record['images_per_sec']:.0f} images/s  {record['data']}",
+            "  ".join(values),
         )
         if self._bar:
+            text = "\n".join(lines)
             self._bar.update(self._task, completed=step, description=text)
         else:
-            self._console.print(text, markup=False, highlight=False)
+            self._console.print("  ".join(lines), markup=False, highlight=False)
 
     def close(self) -> None:
         """Leaves the line as it stands."""
