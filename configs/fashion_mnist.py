@@ -2,8 +2,10 @@
 
     python -m gan_jax.train --config=configs/fashion_mnist.py
 
-Without a network, give it the four idx files (Debian's package dataset-fashion-mnist
-has them in /usr/share/datasets/fashion-mnist): add --config.data.manual_dir=DIR.
+As long as configs/mnist.py: 8.5 minutes on 2 CPU cores. Without a network, give it the
+four idx files (Debian's package dataset-fashion-mnist has them in
+/usr/share/datasets/fashion-mnist): add --config.data.manual_dir=DIR.
+`configs/fashion_mnist.py:conditional` gives both players the labels.
 """
 
 from gan_jax import config as config_lib

