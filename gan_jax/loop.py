@@ -1,8 +1,8 @@
 """The loop: chunk after chunk, with what is due in between."""
 
 import contextlib
+import os
 import signal
-import sys
 import time
 
 import jax
@@ -172,7 +172,8 @@ def _signals():
         if came:
             raise KeyboardInterrupt
         came.append(signal.Signals(number))
-        print("saving at the next log line; once more to stop at once", file=sys.stderr)
+        # Not print: the signal may have come in the middle of one.
+        os.write(2, b"saving at the next log line; once more to stop at once\n")
 
     old = {s: signal.signal(s, note) for s in (signal.SIGTERM, signal.SIGINT)}
     try:
