@@ -31,40 +31,65 @@ def check(gan: GAN, batch_size: int) -> None:
             f"batch_size is {batch_size}: it must be a multiple of the number of "
             f"devices ({jax.device_count()})"
         )
+    _check_networks(gan, batch_size)
+    _check_objective(gan, batch_size)
+    _check_optimizers(gan)
+
+
+def _check_networks(gan: GAN, batch_size: int) -> None:
+    latents = _float(batch_size, gan.latent.size)
     logits, batch = _float(batch_size), _float(batch_size, *gan.shape)
-    labels = jax.ShapeDtypeStruct((batch_size,), jnp.int32)
-    key = jax.eval_shape(jax.random.key, 0)
     for name, module, given, wanted in (
-        ("Generator", gan.generator, _float(batch_size, gan.latent.size), batch),
+        ("Generator", gan.generator, latents, batch),
         ("Discriminator", gan.discriminator, batch, logits),
     ):
+        arguments = (_key(), given, _labels(batch_size))
+        _expect(f"the model's {name}", _applied(module), arguments, wanted)
 
-        def applied(key, x, labels, module=module):
-            return module.init_with_output(key, x, labels, train=True)[0]
 
-        _expect(f"the model's {name}", applied, (key, given, labels), wanted)
-
+def _check_objective(gan: GAN, batch_size: int) -> None:
+    logits, batch = _float(batch_size), _float(batch_size, *gan.shape)
     for player, function in gan.loss._asdict().items():
         _expect(f"the loss's {player}", function, (logits, logits), logits)
 
+    discriminator = _applied(gan.discriminator)
     for penalty in gan.penalties:
 
         def penalise(real, fake, key, labels, penalty=penalty):
             def critic(x):
-                module = gan.discriminator
-                return module.init_with_output(key, x, labels, train=True)[0]
+                return discriminator(key, x, labels)
 
             return penalty.function(critic, real, fake, key)
 
-        what = f"the penalty {penalty.name!r}"
-        _expect(what, penalise, (batch, batch, key, labels), logits)
+        arguments = (batch, batch, _key(), _labels(batch_size))
+        _expect(f"the penalty {penalty.name!r}", penalise, arguments, logits)
 
+
+def _check_optimizers(gan: GAN) -> None:
+    params = _float(1)
     for name, tx in (("optimizer", gan.g_tx), ("d_optimizer", gan.d_tx)):
 
         def update(params, tx=tx):
             return tx.update(params, tx.init(params), params)[0]
 
-        _expect(f"the {name}", update, (logits,), logits)
+        _expect(f"the {name}", update, (params,), params)
+
+
+def _applied(module) -> Callable:
+    """Returns the module as a function of (key, input, labels), fresh each time."""
+
+    def apply(key, x, labels):
+        return module.init_with_output(key, x, labels, train=True)[0]
+
+    return apply
+
+
+def _key():
+    return jax.eval_shape(jax.random.key, 0)
+
+
+def _labels(batch_size: int) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct((batch_size,), jnp.int32)
 
 
 def _float(*shape: int) -> jax.ShapeDtypeStruct:
