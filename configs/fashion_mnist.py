@@ -2,7 +2,7 @@
 
     python -m gan_jax.train --config=configs/fashion_mnist.py
 
-The network and the number of steps are those of configs/mnist.py, and so is the time;
+The network and the number of steps are those of configs/mnist.py;
 shirts, trousers and shoes can be told apart from step 400 on. Without a network, give
 it the four idx files (Debian's package dataset-fashion-mnist has them in
 /usr/share/datasets/fashion-mnist): add --config.data.manual_dir=DIR.

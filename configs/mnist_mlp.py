@@ -5,7 +5,7 @@
 Three minutes on 2 CPU cores (on the packaged sample). Expect legible digits and V =
 -1.18 at the end.
 R1 takes the place of the paper's dropout: without it (--config.penalties=) this
-discriminator wins within 3,000 steps, D(x) > 0.99, and the samples collapse to one.
+discriminator wins within 3,500 steps, D(x) > 0.99, and the samples collapse to one.
 `configs/mnist_mlp.py:conditional` gives both players the digits' labels.
 """
 

@@ -22,7 +22,7 @@ def replicated(mesh: jax.sharding.Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec())
 
 
-def split_batch(batch, axis: int = 0):
+def split_batch(batch, axis: int):
     """Splits the `axis` of every leaf over the devices of the mesh that is set."""
     mesh = jax.sharding.get_abstract_mesh()
     if mesh.empty or mesh.size == 1:
