@@ -6,6 +6,7 @@ functions are pure, `(gan, state, batch) -> (state, metrics)`, and work unjitted
 `jit` (the `GAN` is a static argument), under `vmap` and on a mesh.
 """
 
+import functools
 import zlib
 
 import jax
@@ -15,6 +16,7 @@ from jax import Array, lax
 
 from gan_jax import optim, sharding
 from gan_jax.gan import GAN
+from gan_jax.layers.spectral import COLLECTION as SPECTRAL
 from gan_jax.state import Player, TrainState
 
 Metrics = dict[str, Array]
@@ -61,8 +63,9 @@ def d_step(
     fake, _ = generate(gan, _variables(state.g), latents, labels)
 
     def objective(params):
-        real_logits, stats = discriminate(gan, params, state.d.stats, real, labels)
-        fake_logits, stats = discriminate(gan, params, stats, fake, labels)
+        real_logits, fake_logits, stats = _discriminate_both(
+            gan, params, state.d.stats, real, fake, labels
+        )
         loss = gan.loss.d(real_logits, fake_logits).mean()
 
         def critic(x):
@@ -95,9 +98,10 @@ def g_step(gan: GAN, state: TrainState, batch: dict) -> tuple[TrainState, Metric
     def objective(params):
         variables = {"params": params, **state.g.stats}
         fake, stats = generate(gan, variables, latents, labels)
-        d = state.d
-        fake_logits, _ = discriminate(gan, d.params, d.stats, fake, labels)
-        real_logits, _ = discriminate(gan, d.params, d.stats, real, labels)
+        d = functools.partial(
+            discriminate, gan, state.d.params, state.d.stats, fixed=(SPECTRAL,)
+        )
+        (fake_logits, _), (real_logits, _) = d(fake, labels), d(real, labels)
         return gan.loss.g(fake_logits, real_logits).mean(), stats
 
     (loss, stats), grads = jax.value_and_grad(objective, has_aux=True)(state.g.params)
@@ -166,10 +170,24 @@ def generate(gan: GAN, variables, latents: Array, labels=None, *, train: bool = 
     return _apply(gan, gan.generator, variables, latents, labels, train)
 
 
-def discriminate(gan: GAN, params, stats, examples: Array, labels=None):
-    """Runs the discriminator in training: logits `[batch]`, and its new statistics."""
+def discriminate(
+    gan: GAN, params, stats, examples: Array, labels=None, *, fixed: tuple = ()
+):
+    """Runs the discriminator in training.
+
+    Args:
+      gan: the static half.
+      params: the discriminator's.
+      stats: the discriminator's.
+      examples: `[batch, *shape]`.
+      labels: `[batch]` for a conditional GAN.
+      fixed: collections of `stats` that this pass leaves as they are.
+
+    Returns:
+      Logits `[batch]`, and the new statistics.
+    """
     variables = {"params": params, **stats}
-    return _apply(gan, gan.discriminator, variables, examples, labels, True)
+    return _apply(gan, gan.discriminator, variables, examples, labels, True, fixed)
 
 
 def draw(
@@ -214,10 +232,29 @@ def _update_key(state: TrainState, purpose: str, update: Array | int) -> Array:
     return jax.random.fold_in(purpose_key(state.key, state.step, purpose), update)
 
 
-def _apply(gan, module, variables, x, labels, train):
+def _apply(gan, module, variables, x, labels, train, fixed=()):
     labels = labels if gan.num_classes else None
-    stats = [name for name in variables if name != "params"] if train else []
-    return module.apply(variables, x, labels, train=train, mutable=stats)
+    stats = {name: value for name, value in variables.items() if name != "params"}
+    mutable = [name for name in stats if train and name not in fixed]
+    output, moved = module.apply(variables, x, labels, train=train, mutable=mutable)
+    return output, stats | moved
+
+
+def _discriminate_both(gan: GAN, params, stats, real: Array, fake: Array, labels):
+    """Returns the logits of real and of generated examples, and the new statistics.
+
+    Batch statistics are of either's own batch. Singular vectors take one step.
+    """
+    d = functools.partial(discriminate, gan, params)
+    if not getattr(gan.discriminator, "per_example", False):
+        real_logits, stats = d(stats, real, labels)
+        fake_logits, stats = d(stats, fake, labels, fixed=(SPECTRAL,))
+        return real_logits, fake_logits, stats
+    # One batch, in pairs, so that on a mesh each device keeps its own examples.
+    pairs = jnp.stack([real, fake], 1).reshape(-1, *gan.shape)
+    labels = None if labels is None else labels.repeat(2)
+    logits, stats = d(stats, pairs, labels)
+    return *logits.reshape(-1, 2).T, stats
 
 
 def _penalise(gan: GAN, state: TrainState, critic, real, fake, update):

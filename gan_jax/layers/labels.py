@@ -36,18 +36,20 @@ class Logits(nn.Module):
     Attributes:
       num_classes: 0 for an unconditional discriminator.
       kernel_init: initialiser of the weights.
+      wrap: what wraps each layer, such as `SpectralNorm`.
     """
 
     num_classes: int
     kernel_init: Callable = nn.initializers.lecun_normal()
+    wrap: Callable = lambda layer: layer
 
     @nn.compact
     def __call__(self, features: Array, labels: Array | None) -> Array:
         """Maps `[batch, features]` and `[batch]` to logits `[batch]`."""
-        logits = nn.Dense(1, kernel_init=self.kernel_init)(features)[:, 0]
+        logits = self.wrap(nn.Dense(1, kernel_init=self.kernel_init))(features)[:, 0]
         if not self.num_classes:
             return logits
         embed = nn.Embed(
             self.num_classes, features.shape[-1], embedding_init=self.kernel_init
         )
-        return logits + (embed(labels) * features).sum(-1)
+        return logits + (self.wrap(embed)(labels) * features).sum(-1)

@@ -7,5 +7,7 @@ an unconditional network), called as
     discriminator(examples, labels, train=...) [batch, *shape] -> logits [batch]
 
 A generator of images tells by its field `output` what range they lie in: 'tanh' is
-[-1, 1], 'sigmoid' is [0, 1]; real images are brought to the same.
+[-1, 1], 'sigmoid' is [0, 1]; real images are brought to the same. A discriminator
+whose logits depend on one example each, so that real and generated ones may share a
+batch, says so by `per_example = True`.
 """

@@ -54,6 +54,7 @@ class Discriminator(nn.Module):
     width: int = 128
     depth: int = 2
     slope: float = 0.2
+    per_example = True
 
     @nn.compact
     def __call__(self, x: Array, labels: Array | None = None, *, train: bool):

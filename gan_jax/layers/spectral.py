@@ -1,0 +1,79 @@
+"""Spectral normalisation (Miyato et al. 2018, arXiv:1802.05957)."""
+
+import functools
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+
+# Where the singular vectors live among a player's statistics.
+COLLECTION = "spectral"
+
+
+class SpectralNorm(nn.Module):
+    r"""Divides each weight matrix of a layer by its largest singular value.
+
+    A kernel $W$ is seen as a matrix with a column for each output; $\sigma = v^T W u$
+    with $u$, $v$ from the power method (ibid., algorithm 1): fifteen iterations when
+    they are drawn, and one wherever the collection `spectral`, which holds them, is
+    mutable; elsewhere they stay. They are constants to the gradient, $\sigma$ is not.
+
+    Attributes:
+      layer: any layer; what it has of one dimension, such as a bias, is left alone.
+    """
+
+    layer: nn.Module
+
+    @nn.compact
+    def __call__(self, *args) -> Array:
+        """Applies the layer with its weights normalised."""
+        normalised = nn.map_variables(
+            lambda layer: layer(*args),
+            "params",
+            functools.partial(jax.tree_util.tree_map_with_path, self._normalise),
+            init=self.is_initializing(),
+            mutable=self.is_initializing(),
+        )
+        return normalised(self.layer)
+
+    def _normalise(self, path, kernel: Array) -> Array:
+        if kernel.ndim < 2:
+            return kernel
+        w = kernel.reshape(-1, kernel.shape[-1])
+        name = path[-1].key
+        u = self.variable(COLLECTION, f"{name}_u", self._draw, w.shape[1])
+        v = self.variable(COLLECTION, f"{name}_v", self._draw, w.shape[0])
+        if self.is_mutable_collection(COLLECTION):
+            steps = 15 if self.is_initializing() else 1
+            u.value, v.value = power_iterations(w, u.value, steps)
+        return kernel / (v.value @ w @ u.value)
+
+    def _draw(self, size: int) -> Array:
+        return _unit(jax.random.normal(self.make_rng("params"), (size,)))
+
+
+def power_iterations(w: Array, u: Array, steps: int) -> tuple[Array, Array]:
+    r"""Turns `u` towards the leading right singular vector of `w`.
+
+    Args:
+      w: `[rows, columns]`.
+      u: `[columns]`.
+      steps: how many iterations, at least 1.
+
+    Returns:
+      `u [columns]` and `v [rows]`, of unit length, so that $v^T W u$ estimates the
+      largest singular value from below; no gradient goes through them.
+    """
+    w = lax.stop_gradient(w)
+
+    def step(_, vectors):
+        v = _unit(w @ vectors[0])
+        return _unit(v @ w), v
+
+    vectors = lax.stop_gradient(u), jnp.zeros(len(w), w.dtype)
+    return step(0, vectors) if steps == 1 else lax.fori_loop(0, steps, step, vectors)
+
+
+def _unit(x: Array) -> Array:
+    return x / (jnp.linalg.norm(x) + 1e-12)
