@@ -1,28 +1,49 @@
-"""Times training steps: `python scripts/bench.py --workload=dcgan28 [--json]`.
+"""Times training steps and says what limits them: `python scripts/bench.py`.
+
+    python scripts/bench.py --workload=all --vs-torch       the table of the README
+    python scripts/bench.py --workload=dcgan28 --replicas=1,4,16
+    python scripts/bench.py --workload=dcgan28 --devices=1,2,4,8
+    python scripts/bench.py --overhead
 
 A step is one discriminator and one generator update, each with fresh noise, on one
 resident batch; the toy workload draws its data in the step. Steps run in compiled
-chunks, as in training. Prints `workload`, `ms_per_step` (the median over chunks),
-`min_ms`, `steps` timed, and `compile_s`.
+chunks, as in training, and in single calls; with `--vs-torch` also in PyTorch
+(scripts/peer_torch.py, the same networks), in each mode that works there. All take
+turns, a burst of steps each, so that what else the machine does falls on all alike.
+
+For each workload it prints milliseconds a step (median over the turns, with the least
+and the greatest), PyTorch's best mode and the ratio to it; operations and
+bytes of a step by XLA's count, the time they need at the machine's measured peaks, and
+the share of that floor reached; compilation times and memory. `--replicas` prints what
+a step costs for each of N seeds in one program, `--devices` which reductions over the
+devices XLA put into a step, and `--overhead` what logging, grids and checkpoints cost
+`configs/mnist.py`. `--json` prints one JSON object a line.
 """
 
+import contextlib
 import functools
+import importlib.util
 import json
+import math
 import statistics
+import subprocess
+import sys
+import tempfile
 import time
+from pathlib import Path
 
 import flax.struct
 import jax
 import jax.numpy as jnp
 from absl import flags
 
-from gan_jax import build, cli, init_state, train_chunk
+from gan_jax import build, cli, init_state, train_chunk, train_step
 from gan_jax.data import toy
 from gan_jax.data.feed import Drawn
 from gan_jax.errors import UserError, unknown
 
-# The networks of the DCGAN paper and its 28x28 form, batches of 128 and 32; and an MLP
-# on eight Gaussians. Adam(2e-4, b1=0.5, b2=0.999), non-saturating loss.
+# The networks of the DCGAN paper and its 28x28 form, an MLP on eight Gaussians, and
+# SNGAN's ResNet. Adam(2e-4, b1=0.5, b2=0.999), non-saturating loss unless said.
 WORKLOADS = {
     "mlp_ring": {
         "shape": (2,),
@@ -35,11 +56,28 @@ WORKLOADS = {
     "dcgan28": {"shape": (28, 28, 1), "batch_size": 128},
     "dcgan28_r1": {"shape": (28, 28, 1), "batch_size": 128, "penalties": "r1"},
     "dcgan64": {"shape": (64, 64, 3), "batch_size": 32},
+    "sngan32": {
+        "shape": (32, 32, 3),
+        "model": "resnet",
+        "latent_size": 128,
+        "loss": "hinge",
+        "batch_size": 32,
+    },
 }
+PEER = Path(__file__).with_name("peer_torch.py")
+MODES = ("eager", "channels_last", "compile", "compile+channels_last")
 
-WORKLOAD = flags.DEFINE_string("workload", "dcgan28", "One of the workloads.")
-SECONDS = flags.DEFINE_float("seconds", 10.0, "How long to time, at least 5 chunks.")
-JSON = flags.DEFINE_bool("json", False, "Print one JSON object.")
+WORKLOAD = flags.DEFINE_list("workload", "dcgan28", "Names of workloads, or all.")
+TURNS = flags.DEFINE_integer("turns", 7, "How often each is timed.", lower_bound=1)
+SECONDS = flags.DEFINE_float("seconds", 0.5, "At least so long a turn.")
+VS_TORCH = flags.DEFINE_bool("vs-torch", False, "Time PyTorch's modes in turn.")
+REPLICAS = flags.DEFINE_list("replicas", [], "Numbers of seeds in one program.")
+DEVICES = flags.DEFINE_list("devices", [], "Numbers of devices to compile for.")
+OVERHEAD = flags.DEFINE_bool("overhead", False, "What a run's records cost it.")
+JSON = flags.DEFINE_bool("json", False, "Print one JSON object a line.")
+
+
+# --- What is timed ------------------------------------------------------------------
 
 
 @flax.struct.dataclass
@@ -57,57 +95,250 @@ class OneBatch:
         return {"image": self.images}
 
 
-def measure(name: str, seconds: float) -> dict:
+class Ours:
+    """One workload in JAX: compiled chunks of `n` steps, and single steps.
+
+    Args:
+      name: of the workload.
+      seconds: a chunk takes at least about as long.
+    """
+
+    def __init__(self, name: str, seconds: float):
+        self.gan, key, self.feed = setup(name)
+        self.state = jax.jit(init_state, static_argnums=0)(self.gan, key)
+        self.batch = jax.jit(lambda feed: feed.batch(feed.window(0, 1)[0]))(self.feed)
+        self.step, self.compile_step_s = compiled(
+            train_step, self.gan, self.state, self.batch
+        )
+        self.singly(2)
+        n = max(2, math.ceil(seconds * 1e3 / self.singly(2)))
+        self.chunk, self.compile_s = compiled(
+            functools.partial(train_chunk, n=n), self.gan, self.state, self.feed
+        )
+        self.n = n
+        self.chunked()
+
+    def chunked(self) -> float:
+        """Returns the milliseconds a step of one chunk took."""
+        start = time.perf_counter()
+        self.state, _ = jax.block_until_ready(
+            self.chunk(self.gan, self.state, self.feed)
+        )
+        return (time.perf_counter() - start) * 1e3 / self.n
+
+    def singly(self, n: int) -> float:
+        """Returns the milliseconds each of `n` single calls took."""
+        start = time.perf_counter()
+        for _ in range(n):
+            self.state, metrics = self.step(self.gan, self.state, self.batch)
+        jax.block_until_ready((self.state, metrics))
+        return (time.perf_counter() - start) * 1e3 / n
+
+    def parameters(self) -> list[int]:
+        """Returns how many parameters G and D have."""
+        return [
+            sum(x.size for x in jax.tree.leaves(player.params))
+            for player in (self.state.g, self.state.d)
+        ]
+
+
+class Torch:
+    """One workload in PyTorch, in a process that waits for its turns.
+
+    Args:
+      name: of the workload.
+      mode: of PyTorch.
+
+    Raises:
+      RuntimeError: it does not work there; says why.
+    """
+
+    def __init__(self, name: str, mode: str):
+        self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115, closed in close()
+        command = [sys.executable, PEER, "--serve", "--workload", name, "--mode", mode]
+        self._process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+            text=True,
+        )
+        self.about = self._answer()
+
+    def steps(self, n: int) -> float:
+        """Returns the median of the milliseconds that `n` steps took."""
+        print(n, file=self._process.stdin, flush=True)
+        return statistics.fmean(self._answer())
+
+    def close(self) -> None:
+        """Ends the process."""
+        self._process.stdin.close()
+        self._process.wait()
+        self._process.stdout.close()
+        self._log.close()
+
+    def _answer(self):
+        if line := self._process.stdout.readline():
+            return json.loads(line)
+        self._process.wait()
+        self._log.seek(0)
+        raise RuntimeError((self._log.read().splitlines() or ["no output"])[-1])
+
+
+def setup(name: str):
+    """Returns a workload's GAN, a key, and its feed."""
+    arguments = dict(WORKLOADS[name])
+    size = arguments.pop("batch_size")
+    gan, key = build(**arguments), jax.random.key(0)
+    if len(gan.shape) == 1:
+        return gan, key, Drawn(key, toy.ring(), size)
+    return gan, key, OneBatch(jax.random.normal(key, (size, *gan.shape)))
+
+
+def compiled(function, gan, state, fed):
+    """Compiles a step or a chunk, its state donated; returns it, and the seconds."""
+    start = time.perf_counter()
+    program = jax.jit(function, donate_argnums=1).lower(gan, state, fed).compile()
+    return program, time.perf_counter() - start
+
+
+# --- What limits it -----------------------------------------------------------------
+
+
+@functools.cache
+def peaks() -> tuple[float, float]:
+    """Returns the machine's peaks: float32 operations, and bytes moved, a second."""
+    side, numbers = 2048, 1 << 26
+    a, x = jnp.ones((side, side)), jnp.ones(numbers)
+    operations = 2 * side**3 / _least(jax.jit(jnp.matmul), a, a)
+    return operations, 2 * x.nbytes / _least(jax.jit(lambda x: x + 1), x)
+
+
+def _least(function, *args) -> float:
+    jax.block_until_ready(function(*args))
+    times = []
+    for _ in range(9):
+        start = time.perf_counter()
+        jax.block_until_ready(function(*args))
+        times.append(time.perf_counter() - start)
+    return min(times)
+
+
+def limits(program, ms: float) -> dict:
+    """Returns what a compiled step asks of the machine, and how near it comes to that.
+
+    Args:
+      program: one compiled step.
+      ms: how long it takes.
+    """
+    cost, memory = program.cost_analysis(), program.memory_analysis()
+    operations, moved = peaks()
+    compute, traffic = cost["flops"] / operations, cost["bytes accessed"] / moved
+    held = memory.argument_size_in_bytes + memory.temp_size_in_bytes
+    return {
+        "gflop": round(cost["flops"] / 1e9, 3),
+        "gbyte": round(cost["bytes accessed"] / 1e9, 3),
+        "peak_gflop_s": round(operations / 1e9),
+        "copy_gbyte_s": round(moved / 1e9, 1),
+        "floor_ms": round(1e3 * max(compute, traffic), 2),
+        "limit": "arithmetic" if compute > traffic else "memory",
+        "share_of_floor": round(1e3 * max(compute, traffic) / ms, 2),
+        "memory_mb": round(held / 2**20),
+    }
+
+
+# --- The measurements ---------------------------------------------------------------
+
+
+def measure(name: str, turns: int, seconds: float, against_torch: bool) -> dict:
     """Times one workload.
 
     Args:
       name: of the workload.
-      seconds: for how long.
+      turns: how often.
+      seconds: at least so long a turn.
+      against_torch: whether PyTorch takes turns with it.
 
     Returns:
       What the command prints.
     """
-    gan_args = dict(WORKLOADS[name])
-    size = gan_args.pop("batch_size")
-    gan = build(**gan_args)
-    key = jax.random.key(0)
-    feed = OneBatch(jax.random.normal(key, (size, *gan.shape)))
-    if len(gan.shape) == 1:
-        feed = Drawn(key, toy.ring(), size)
-    state = jax.jit(init_state)(gan, key)
+    ours = Ours(name, seconds)
+    with contextlib.ExitStack() as stack:
+        peers, failed = {}, {}
+        for mode in MODES if against_torch else ():
+            try:
+                peers[mode] = stack.enter_context(contextlib.closing(Torch(name, mode)))
+            except RuntimeError as error:
+                failed[mode] = str(error)
+        for mode, peer in peers.items():
+            if peer.about["parameters"] != ours.parameters():
+                raise UserError(
+                    f"{name} has {ours.parameters()} parameters, PyTorch's {mode} "
+                    f"{peer.about['parameters']}"
+                )
+        run = {"chunk": ours.chunked, "single": lambda: ours.singly(ours.n)}
+        run |= {m: functools.partial(p.steps, ours.n) for m, p in peers.items()}
+        times = {key: [] for key in run}
+        for _ in range(turns):
+            for key, take in run.items():
+                times[key].append(take())
 
-    n = 200 if len(gan.shape) == 1 else 5
-    start = time.perf_counter()
-    chunk = jax.jit(functools.partial(train_chunk, n=n), donate_argnums=1)
-    chunk = chunk.lower(gan, state, feed).compile()
-    compile_s = time.perf_counter() - start
-
-    state, _ = jax.block_until_ready(chunk(gan, state, feed))
-    times, end = [], time.perf_counter() + seconds
-    while time.perf_counter() < end or len(times) < 5:
-        start = time.perf_counter()
-        state, _ = jax.block_until_ready(chunk(gan, state, feed))
-        times.append((time.perf_counter() - start) * 1e3 / n)
-    return {
+    ms = statistics.median(times["chunk"])
+    result = {
         "workload": name,
-        "ms_per_step": round(statistics.median(times), 3),
-        "min_ms": round(min(times), 3),
-        "steps": n * len(times),
-        "compile_s": round(compile_s, 2),
+        "parameters": ours.parameters(),
+        "ms_per_step": round(ms, 3),
+        "min_ms": round(min(times["chunk"]), 3),
+        "max_ms": round(max(times["chunk"]), 3),
+        "single_ms": round(statistics.median(times["single"]), 3),
+        "steps_per_chunk": ours.n,
+        "turns": turns,
+    }
+    if peers:
+        result |= _compared(times, peers, failed)
+    return result | {
+        "compile_s": round(ours.compile_s, 2),
+        "compile_step_s": round(ours.compile_step_s, 2),
+        **limits(ours.step, ms),
+    }
+
+
+def _compared(times: dict, peers: dict, failed: dict) -> dict:
+    """Returns how PyTorch did: each mode, and the ratio to the best of them."""
+    medians = {mode: statistics.median(times[mode]) for mode in peers}
+    best = min(medians, key=medians.get)
+    ratios = [a / b for a, b in zip(times["chunk"], times[best], strict=True)]
+    return {
+        "torch": peers[best].about["version"],
+        "torch_ms": {mode: round(ms, 3) for mode, ms in medians.items()},
+        "torch_failed": failed,
+        "torch_best": best,
+        "ratio": round(statistics.median(times["chunk"]) / medians[best], 3),
+        "ratio_min": round(min(ratios), 3),
+        "ratio_max": round(max(ratios), 3),
     }
 
 
 def main() -> None:
     """Runs the command."""
-    if WORKLOAD.value not in WORKLOADS:
-        raise unknown("workload", WORKLOAD.value, WORKLOADS)
+    names = list(WORKLOADS) if WORKLOAD.value == ["all"] else WORKLOAD.value
+    for name in names:
+        if name not in WORKLOADS:
+            raise unknown("workload", name, [*WORKLOADS, "all"])
     if SECONDS.value <= 0:
         raise UserError(f"--seconds={SECONDS.value}: it must be more than 0")
-    result = measure(WORKLOAD.value, SECONDS.value)
+    if VS_TORCH.value and importlib.util.find_spec("torch") is None:
+        raise UserError("--vs-torch needs PyTorch: pip install torch")
+    for name in names:
+        show(measure(name, TURNS.value, SECONDS.value, VS_TORCH.value))
+
+
+def show(result: dict) -> None:
+    """Prints one result."""
     if JSON.value:
-        print(json.dumps(result))
+        print(json.dumps(result), flush=True)
     else:
-        print("  ".join(f"{key} {value}" for key, value in result.items()))
+        print("  ".join(f"{key} {value}" for key, value in result.items()), flush=True)
 
 
 if __name__ == "__main__":
