@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
+from rich.table import Column
 
 PROGRESS = {"d_real": "D(x)", "d_fake": "D(G(z))", "d_loss": "d_loss"}
 PROGRESS |= {"g_loss": "g_loss", "value": "V"}
@@ -46,27 +47,44 @@ def save_examples(path: Path, examples: np.ndarray, columns: int) -> None:
 
     Args:
       path: the PNG file.
-      examples: uint8 `[num, height, width, channels]` (1, 3 or 4 channels), or points
-        `[num, 2]`.
+      examples: uint8 `[..., num, height, width, channels]` (1, 3 or 4 channels), or
+        points `[..., num, 2]`, a panel for each `[num, 2]` of them.
       columns: images in a row.
     """
     buffer = io.BytesIO()
-    if examples.ndim == 2:
-        _scatter(buffer, examples)
+    if examples.ndim < 4:
+        _scatter(buffer, examples.reshape(-1, *examples.shape[-2:]))
     else:
-        sheet = tile(examples, columns)
+        sheet = tile(examples.reshape(-1, *examples.shape[-3:]), columns)
         sheet = sheet[..., 0] if sheet.shape[-1] == 1 else sheet
         Image.fromarray(sheet).save(buffer, "png", optimize=True)
     write_file(path, buffer.getvalue())
 
 
-def _scatter(buffer: io.BytesIO, points: np.ndarray) -> None:
+def _scatter(buffer: io.BytesIO, panels: np.ndarray) -> None:
     from matplotlib.figure import Figure
 
-    axes = Figure(figsize=(4, 4), layout="constrained").add_subplot(aspect="equal")
-    axes.scatter(*points.T, s=2, alpha=0.4, linewidths=0)
-    axes.set(xlim=(-3, 3), ylim=(-3, 3))
-    axes.figure.savefig(buffer, format="png", dpi=120)
+    columns = math.ceil(math.sqrt(len(panels)))
+    rows = -(-len(panels) // columns)
+    figure = Figure(figsize=(4 * columns, 4 * rows), layout="constrained")
+    for i, points in enumerate(panels):
+        axes = figure.add_subplot(rows, columns, i + 1, aspect="equal")
+        axes.scatter(*points.T, s=2, alpha=0.4, linewidths=0)
+        axes.set(xlim=(-3, 3), ylim=(-3, 3))
+        if len(panels) > 1:
+            axes.set_title(f"replica {i}")
+    figure.savefig(buffer, format="png", dpi=120)
+
+
+def mean_and_error(values: float | list[float]) -> tuple[float, float | None]:
+    """Returns a metric's mean over the replicas that go on, and its standard error.
+
+    The error is s / sqrt(n) with the unbiased s; None where fewer than two go on.
+    """
+    finite = np.ravel(values)[np.isfinite(np.ravel(values))]
+    if len(finite) < 2:
+        return float(finite.mean()), None
+    return float(finite.mean()), float(finite.std(ddof=1) / math.sqrt(len(finite)))
 
 
 class MetricsFile:
@@ -88,15 +106,22 @@ class MetricsFile:
         self._file = path.open("a")
 
     def write(self, record: dict) -> None:
-        """Appends a record unless its step is there already."""
+        """Appends a record unless its step is there already; NaN becomes null."""
         if record["step"] > self._last:
-            self._file.write(json.dumps(record) + "\n")
+            valid = {key: _json(value) for key, value in record.items()}
+            self._file.write(json.dumps(valid) + "\n")
             self._file.flush()
             self._last = record["step"]
 
     def close(self) -> None:
         """Closes the file."""
         self._file.close()
+
+
+def _json(value):
+    if isinstance(value, list):
+        return [_json(x) for x in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 class ProgressLine:
@@ -112,7 +137,7 @@ class ProgressLine:
         self._console = console or Console(stderr=True, soft_wrap=True)
         self._num_steps, self._bar = num_steps, None
         if self._console.is_terminal:
-            text = TextColumn("{task.description}", markup=False)
+            text = TextColumn("{task.description}", markup=False, table_column=Column())
             self._bar = Progress(BarColumn(bar_width=12), text, console=self._console)
             self._task = self._bar.add_task(
                 "compiling", completed=step, total=num_steps
@@ -122,9 +147,10 @@ class ProgressLine:
     def write(self, record: dict) -> None:
         """Shows a record."""
         step = record["step"]
-        steps_per_sec = record["images_per_sec"] * step / record["images"]
+        images_per_step = record["images"] / step * np.size(record["value"])
+        steps_per_sec = record["images_per_sec"] / images_per_step
         left = math.ceil((self._num_steps - step) / steps_per_sec)
-        values = (f"{name} {record[key]:.3f}" for key, name in PROGRESS.items())
+        values = (f"{name} {_shown(record[key])}" for key, name in PROGRESS.items())
         lines = (
             f"{step}/{self._num_steps}  {left // 60}:{left % 60:02d} left  "
             f"{record['images_per_sec']:.0f} images/s  {record['data']}",
@@ -140,6 +166,11 @@ class ProgressLine:
         """Leaves the line as it stands."""
         if self._bar:
             self._bar.stop()
+
+
+def _shown(values: float | list[float]) -> str:
+    mean, error = mean_and_error(values)
+    return f"{mean:.3f}" if error is None else f"{mean:.3f} ± {error:.3f}"
 
 
 class Writers:
@@ -162,11 +193,19 @@ class Writers:
         self._progress = ProgressLine(num_steps, step)
 
     def metrics(self, record: dict) -> None:
-        """Writes one record everywhere: `step`, the metrics, and `data`, a name."""
+        """Writes one record everywhere.
+
+        Args:
+          record: `step`, the metrics, a number or a list with one for each replica,
+            and `data`, a name.
+        """
         self._metrics.write(record)
         for key, value in record.items():
             if key not in ("step", "data"):
-                self._board.add_scalar(key, value, record["step"])
+                mean, error = mean_and_error(value)
+                self._board.add_scalar(key, mean, record["step"])
+                if error is not None:
+                    self._board.add_scalar(f"{key}_stderr", error, record["step"])
         self._progress.write(record)
 
     def samples(self, step: int, examples: np.ndarray, columns: int) -> None:

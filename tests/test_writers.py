@@ -1,10 +1,19 @@
 import io
 import json
 
+import numpy as np
 import pytest
+from PIL import Image
 from rich.console import Console
 
-from gan_jax.writers import MetricsFile, ProgressLine
+from gan_jax.writers import (
+    MetricsFile,
+    ProgressLine,
+    Writers,
+    mean_and_error,
+    save_examples,
+    tile,
+)
 
 RECORD = {
     "step": 300,
@@ -19,20 +28,91 @@ RECORD = {
 }
 
 
+# Four replicas at the same pace each, one of them frozen.
+REPLICAS = RECORD | {
+    "images_per_sec": 512.0,
+    "d_real": [0.4, 0.5, 0.6, np.nan],
+    "d_fake": [0.5, 0.5, 0.5, np.nan],
+    "d_loss": [1.0, 1.0, 4.0, np.nan],
+    "g_loss": [0.7, 0.7, 0.7, np.nan],
+    "value": [-1.0, -1.0, -4.0, np.nan],
+}
+ONE = [
+    "128 images/s",
+    "D(x) 0.500  D(G(z)) 0.500  d_loss 1.386  g_loss 0.693  V -1.386",
+]
+FOUR = [
+    "512 images/s",
+    "D(x) 0.500 ± 0.058  D(G(z)) 0.500 ± 0.000  d_loss 2.000 ± 1.000",
+]
+FOUR += ["g_loss 0.700 ± 0.000  V -2.000 ± 1.000"]
+
+
 @pytest.mark.parametrize("terminal", [True, False])
-def test_progress_shows_the_game_the_pace_and_the_data(terminal):
+@pytest.mark.parametrize(
+    ("record", "wanted"), [(RECORD, ONE), (REPLICAS, FOUR)], ids=["one", "four"]
+)
+def test_progress_shows_the_game_the_pace_and_the_data(terminal, record, wanted):
     console = Console(
         file=io.StringIO(), force_terminal=terminal, width=80, soft_wrap=True
     )
     progress = ProgressLine(1000, 0, console)
-    progress.write(RECORD)
+    progress.write(record)
     progress.close()
     shown = console.file.getvalue()
     # 700 steps of 128 images at 128 images/s.
-    wanted = ["300/1000", "11:40 left", "128 images/s", "D(x) 0.500", "D(G(z)) 0.500"]
-    wanted += ["d_loss 1.386", "g_loss 0.693", "V -1.386", "packaged:mnist[train]"]
-    for text in wanted:
+    for text in ["300/1000", "11:40 left", "packaged:mnist[train]", *wanted]:
         assert text in shown
+
+
+@pytest.mark.parametrize(
+    ("values", "mean", "error"),
+    [
+        (3.0, 3.0, None),
+        ([3.0, np.nan], 3.0, None),
+        ([1.0, 3.0], 2.0, 1.0),  # s = sqrt(2), n = 2
+        ([1.0, np.inf, 1.0, 4.0], 2.0, 1.0),  # s = sqrt(3), n = 3
+    ],
+)
+def test_mean_and_standard_error(values, mean, error):
+    assert mean_and_error(values) == pytest.approx((mean, error))
+
+
+def test_a_number_that_is_not_finite_is_null(tmp_path):
+    file = MetricsFile(tmp_path / "metrics.jsonl")
+    file.write({"step": 1, "value": [0.5, np.nan, np.inf], "data": "x"})
+    file.close()
+    text = (tmp_path / "metrics.jsonl").read_text()
+    assert text == '{"step": 1, "value": [0.5, null, null], "data": "x"}\n'
+
+
+def test_tensorboard_has_the_mean_and_its_standard_error(tmp_path, monkeypatch):
+    written = {}
+    writers = Writers(tmp_path, 1000, 0)
+    monkeypatch.setattr(
+        writers._board, "add_scalar", lambda tag, x, step: written.update({tag: x})
+    )
+    writers.metrics(REPLICAS)
+    writers.metrics(RECORD | {"step": 301, "g_loss": 3.0})
+    writers.close()
+    assert (written["d_loss"], written["d_loss_stderr"]) == (1.386, 1.0)
+    assert written["g_loss"] == 3.0
+    assert "images_stderr" not in written
+
+
+def test_replicas_are_rows_of_images_and_panels_of_points(tmp_path):
+    random = np.random.default_rng(0)
+    rows = random.integers(0, 256, (3, 4, 5, 5, 1), np.uint8)
+    save_examples(tmp_path / "x.png", rows, 4)
+    with Image.open(tmp_path / "x.png") as sheet:
+        np.testing.assert_array_equal(sheet, tile(rows.reshape(12, 5, 5, 1), 4)[..., 0])
+
+    sizes = []
+    for num in (1, 3):
+        save_examples(tmp_path / "x.png", random.normal(size=(num, 50, 2)), 1)
+        with Image.open(tmp_path / "x.png") as sheet:
+            sizes.append(sheet.size)
+    assert sizes[1] == (2 * sizes[0][0], 2 * sizes[0][1])
 
 
 def test_no_step_is_written_twice(tmp_path):
