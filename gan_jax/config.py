@@ -10,6 +10,7 @@ def default() -> ConfigDict:
     """Returns every key with its default; a config file changes what it needs."""
     c = ConfigDict()
     c.seed = 0
+    c.replicas = 1  # runs trained at once, with seeds seed, seed + 1, ...
     c.num_steps = 10_000  # generator updates
     c.batch_size = 128
 
@@ -83,6 +84,7 @@ FREE_ON_RESUME = (
 )
 
 _POSITIVE = (
+    "replicas",
     "num_steps",
     "batch_size",
     "d_updates",
@@ -117,6 +119,7 @@ def validate(config: ConfigDict) -> None:
         if given[key] < 0:
             raise UserError(f"{key} is {given[key]}: it must not be negative")
     check_seed("seed", config.seed)
+    check_seed("seed + replicas - 1", config.seed + config.replicas - 1)
     if not 0 <= config.ema_decay < 1:
         raise UserError(f"ema_decay is {config.ema_decay}: it must lie in [0, 1)")
     for key in ("sample_every", "checkpoint_every"):
@@ -151,8 +154,11 @@ def with_absolute_files(config: ConfigDict) -> ConfigDict:
 
 
 def differences(old: dict, new: dict) -> list[str]:
-    """Lists `key: old -> new` where two configs differ in what a run computes."""
-    old, new = _flat(old), _flat(new)
+    """Lists `key: old -> new` where two configs differ in what a run computes.
+
+    A key that the old one lacks, being of an earlier version, counts as its default.
+    """
+    old, new = _flat(default().to_dict()) | _flat(old), _flat(new)
     free = set(FREE_ON_RESUME)
     if new.get("schedule") != "constant":  # it ends with the last step
         free.discard("num_steps")

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import signal
+import sys
 import time
 
 import jax
@@ -10,10 +11,10 @@ import numpy as np
 from jax import Array
 from ml_collections import ConfigDict
 
+from gan_jax import replicas, steps
 from gan_jax.checkpoint import Checkpoints
 from gan_jax.gan import GAN
 from gan_jax.state import TrainState
-from gan_jax.steps import draw, purpose_key, train_chunk
 from gan_jax.writers import Writers
 
 
@@ -38,7 +39,7 @@ def run(
 
     Args:
       gan: the static half.
-      state: where to start; its arrays are given up.
+      state: where to start, of one run or of several; its arrays are given up.
       feed: its `at(step, n)` is the feed of the next `n` steps.
       config: the experiment.
       checkpoints: where states are saved.
@@ -49,14 +50,18 @@ def run(
       The last state.
 
     Raises:
-      Stopped: a metric was not finite, or a signal came; in the latter case the state
-        is saved.
+      Stopped: a metric of every replica was not finite, or a signal came; in the
+        latter case the state is saved.
     """
-    chunk = jax.jit(train_chunk, static_argnames="n", donate_argnames="state")
-    picture = jax.jit(draw, static_argnames="num")
-    picture_key = purpose_key(state.key, 0, "samples")
-    num, columns = sheet_size(gan)
-    step, report = int(state.step), Report(config, writers, columns, data)
+    single = config.replicas == 1
+    algorithm = steps if single else replicas
+    chunk = jax.jit(algorithm.train_chunk, static_argnames="n", donate_argnames="state")
+    picture = jax.jit(algorithm.sheet, static_argnames="num")
+    num, columns = sheet_size(gan, rows=8 if single else 1)
+    done = jax.device_get(state.step)
+    step = int(done.max())
+    frozen = set(np.flatnonzero(done < step).tolist())
+    report = Report(config, writers, columns, data, frozen)
 
     with _signals() as came:
         while step < config.num_steps:
@@ -65,7 +70,7 @@ def run(
             step += n
             last = step == config.num_steps
             due = last or step % config.sample_every == 0
-            examples = picture(gan, state, picture_key, num) if due else None
+            examples = picture(gan, state, num) if due else None
             report.add(step, metrics, examples)
 
             stopping = came and step % config.log_every == 0
@@ -84,12 +89,12 @@ def chunk_length(config: ConfigDict, step: int) -> int:
     return min(length, to_log, config.num_steps - step)
 
 
-def sheet_size(gan: GAN) -> tuple[int, int]:
-    """Returns how many examples a sheet shows, and how many are in a row of it."""
+def sheet_size(gan: GAN, rows: int) -> tuple[int, int]:
+    """Returns how many examples of a run a sheet shows, and how many are in a row."""
     if not gan.range:
         return 2000, 1
     columns = min(gan.num_classes, 16) or 8
-    return 8 * columns, columns
+    return rows * columns, columns
 
 
 class Report:
@@ -103,11 +108,19 @@ class Report:
       writers: where they go.
       columns: examples in a row of a sheet.
       data: the name of what it trains on.
+      frozen: the replicas that are frozen already.
     """
 
-    def __init__(self, config: ConfigDict, writers: Writers, columns: int, data: str):
+    def __init__(
+        self,
+        config: ConfigDict,
+        writers: Writers,
+        columns: int,
+        data: str,
+        frozen: set[int],
+    ):
         self._config, self._writers = config, writers
-        self._columns, self._data = columns, data
+        self._columns, self._data, self._frozen = columns, data, frozen
         self._late: tuple | None = None
         self._window: list[dict[str, np.ndarray]] = []
         self._since: float | None = None
@@ -116,7 +129,7 @@ class Report:
         """Takes what the steps up to `step` left, and writes what those before did.
 
         Raises:
-          Stopped: a metric was not finite.
+          Stopped: a metric of every replica was not finite.
         """
         if self._since is None:  # the first chunk is compiled and on its way
             self._since = time.monotonic()
@@ -127,18 +140,32 @@ class Report:
         """Writes what has been taken so far.
 
         Raises:
-          Stopped: a metric was not finite.
+          Stopped: a metric of every replica was not finite.
         """
         if self._late is None:
             return
         (step, metrics, examples), self._late = self._late, None
         metrics = jax.device_get(metrics)
-        _guard(step, metrics)
+        self._guard(step, metrics)
         self._window.append(metrics)
         if step % self._config.log_every == 0 or step == self._config.num_steps:
             self._writers.metrics(self._record(step))
         if examples is not None:
             self._writers.samples(step, np.asarray(examples), self._columns)
+
+    def _guard(self, step: int, metrics: dict[str, np.ndarray]) -> None:
+        """Tells which replicas have come to be frozen; raises if none is left."""
+        seed, num = self._config.seed, self._config.replicas
+        new = {
+            i: f"replica {i} (seed {seed + i}): {why}" if num > 1 else why
+            for i, why in not_finite(step, metrics).items()
+            if i not in self._frozen
+        }
+        self._frozen |= new.keys()
+        if len(self._frozen) == num:
+            raise Stopped(3, f"{'; '.join(new.values())}; nothing saved since")
+        for why in new.values():
+            print(f"{why}; frozen, the others go on", file=sys.stderr)
 
     def _record(self, step: int) -> dict:
         values = {
@@ -146,21 +173,32 @@ class Report:
             for key in self._window[0]
         }
         images_per_step = self._config.batch_size * self._config.d_updates
-        steps, now = len(next(iter(values.values()))), time.monotonic()
-        rate = steps * images_per_step / (now - self._since)
+        n, now = len(next(iter(values.values()))), time.monotonic()
+        rate = n * images_per_step * self._config.replicas / (now - self._since)
         self._window, self._since = [], now
-        means = {key: float(value.mean()) for key, value in values.items()}
+        means = {key: value.mean(0).tolist() for key, value in values.items()}
         images = step * images_per_step
         record = {"step": step, "images": images, **means}
         return record | {"images_per_sec": rate, "data": self._data}
 
 
-def _guard(step: int, metrics: dict[str, np.ndarray]) -> None:
-    """Raises Stopped at the first step at which a metric is not finite."""
-    for key, values in metrics.items():
-        if not np.isfinite(values).all():
-            at = step - len(values) + 1 + int(np.argmin(np.isfinite(values)))
-            raise Stopped(3, f"{key} is not finite at step {at}; nothing saved since")
+def not_finite(step: int, metrics: dict[str, np.ndarray]) -> dict[int, str]:
+    """Finds where metrics are not finite.
+
+    Args:
+      step: the last one that they are of.
+      metrics: each `[n]`, or `[n, replicas]`.
+
+    Returns:
+      Of each replica that has such a metric, the first: its name and step.
+    """
+    finite = [np.isfinite(m).reshape(len(m), -1) for m in metrics.values()]
+    finite, names, found = np.stack(finite, -1), list(metrics), {}
+    for replica in np.flatnonzero(~finite.all((0, 2))):
+        at, which = np.argwhere(~finite[:, replica])[0]
+        at += step - len(finite) + 1
+        found[int(replica)] = f"{names[which]} is not finite at step {at}"
+    return found
 
 
 @contextlib.contextmanager

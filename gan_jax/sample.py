@@ -2,7 +2,8 @@
 
 Makes a grid of examples, of chosen classes (`--labels=3,7`), of a truncated prior
 (`--truncation=0.7`), or a sheet of interpolations (`--interpolate`), from the averaged
-generator of any checkpoint (`--step`). Exit status: 0 done, 2 bad input.
+generator of any checkpoint (`--step`) and replica (`--replica`). Exit status: 0 done,
+2 bad input.
 """
 
 import math
@@ -15,19 +16,20 @@ from absl import flags
 from jax import Array
 from ml_collections import ConfigDict
 
-from gan_jax import cli, workdir
+from gan_jax import cli, replicas, steps, workdir
 from gan_jax import config as config_lib
 from gan_jax.checkpoint import Checkpoints, placed
 from gan_jax.errors import UserError
 from gan_jax.gan import GAN, from_config
 from gan_jax.state import TrainState
-from gan_jax.steps import draw, init_state, render
+from gan_jax.steps import draw, render
 from gan_jax.writers import save_examples
 
 WORKDIR = cli.workdir_flag()
 NUM = flags.DEFINE_integer("num", 64, "How many examples.")
 OUT = flags.DEFINE_string("out", "grid.png", "The PNG file to write.")
 SEED = flags.DEFINE_integer("seed", 0, "Of the latents.")
+REPLICA = flags.DEFINE_integer("replica", 0, "Which of a run's replicas, from 0 on.")
 STEP = flags.DEFINE_integer("step", None, "Which checkpoint; by default the newest.")
 LABELS = flags.DEFINE_list("labels", [], "Classes, a row each, e.g. 3,7.")
 INTERPOLATE = flags.DEFINE_bool("interpolate", False, "Rows between two latents each.")
@@ -52,7 +54,7 @@ def main() -> None:
         raise UserError(f"--out={path}: it is a folder")
     workdir.check(path.parent, "--out")
 
-    gan, state = load(Path(WORKDIR.value), STEP.value)
+    gan, state = load(Path(WORKDIR.value), STEP.value, REPLICA.value)
     if INTERPOLATE.value and not gan.range:
         raise UserError("--interpolate makes sheets of images; this run makes points")
     labels, columns = layout(gan, NUM.value, LABELS.value, INTERPOLATE.value)
@@ -64,27 +66,38 @@ def main() -> None:
     save_examples(path, np.asarray(examples), columns)
 
 
-def load(path: Path, step: int | None = None) -> tuple[GAN, TrainState]:
+def load(
+    path: Path, step: int | None = None, replica: int = 0
+) -> tuple[GAN, TrainState]:
     """Opens a run.
 
     Args:
       path: its folder.
       step: which checkpoint, None for the newest.
+      replica: which of its replicas.
+
+    Returns:
+      Its GAN, and the state of that replica alone.
 
     Raises:
-      UserError: it is no run, or has no such checkpoint.
+      UserError: it is no run, or has no such checkpoint or replica.
     """
     run = workdir.read(path)
     shape, num_classes = tuple(run["data"]["shape"]), run["data"]["num_classes"]
     gan = from_config(ConfigDict(run["config"]), shape, num_classes)
     if not (path / "checkpoints").is_dir():
         raise UserError(f"the run {path} has no checkpoint yet")
-    shapes = jax.eval_shape(init_state, gan, jax.random.key(0))
+    num = run["config"].get("replicas", 1)
+    if not 0 <= replica < num:
+        there = f"replicas 0 ... {num - 1}" if num > 1 else "replica 0 alone"
+        raise UserError(f"--replica={replica}: the run {path} has {there}")
+    algorithm = steps if num == 1 else replicas
+    shapes = jax.eval_shape(algorithm.init_state, gan, replicas.root_key(0, num))
     device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     checkpoints = Checkpoints(path / "checkpoints")
     state = checkpoints.restore(placed(shapes, device), step)
     checkpoints.close()
-    return gan, state
+    return gan, jax.tree.map(lambda x: x[replica], state) if num > 1 else state
 
 
 def layout(

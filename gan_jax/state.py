@@ -24,7 +24,7 @@ class Player:
 
 @flax.struct.dataclass
 class TrainState:
-    """A run between two steps.
+    """A run between two steps; of several replicas, each leaf has a leading axis.
 
     Attributes:
       step: int32 scalar, generator updates done.

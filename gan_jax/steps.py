@@ -216,6 +216,11 @@ def draw(
     return render(gan, state, gan.latent.sample(key, num, truncation), labels)
 
 
+def sheet(gan: GAN, state: TrainState, num: int) -> Array:
+    """Draws `num` examples as a run shows them: of the same latents at every step."""
+    return draw(gan, state, purpose_key(state.key, 0, "samples"), num)
+
+
 def render(gan: GAN, state: TrainState, latents: Array, labels=None) -> Array:
     """Runs the averaged generator on `[num, size]` latents, as `draw` does."""
     examples, _ = generate(gan, state.ema, latents, labels, train=False)

@@ -2,8 +2,9 @@
 
 A run leaves its config, metrics, samples and checkpoints in `--workdir`, and goes on
 there, to the bit, when the same command is given again. With no `--workdir` it makes
-`runs/<config>-<time>`. Exit status: 0 done, 2 bad input, 3 stopped because a metric was
-not finite, 143 saved after SIGTERM (130 after SIGINT).
+`runs/<config>-<time>`. `--config.replicas=N` trains N seeds at once. Exit status: 0
+done, 2 bad input, 3 stopped because a metric was not finite (of every replica), 143
+saved after SIGTERM (130 after SIGINT).
 """
 
 import contextlib
@@ -17,7 +18,7 @@ import jax.numpy as jnp
 from absl import flags
 from ml_collections import ConfigDict
 
-from gan_jax import cli, data, loop, sharding, workdir
+from gan_jax import cli, data, loop, replicas, sharding, steps, workdir
 from gan_jax import config as config_lib
 from gan_jax.check import check
 from gan_jax.checkpoint import Checkpoints, placed
@@ -25,7 +26,6 @@ from gan_jax.data.feed import open_feed
 from gan_jax.data.source import Info
 from gan_jax.gan import GAN, from_config
 from gan_jax.state import TrainState
-from gan_jax.steps import init_state
 from gan_jax.writers import Writers
 
 IMAGES = ("folder", "packaged", "tfds")
@@ -62,7 +62,7 @@ def train(config: ConfigDict, path: Path, override: bool = False) -> TrainState:
 
     Raises:
       UserError: the config, the data or the folder cannot be used; nothing is written.
-      Stopped: a metric was not finite, or a signal came.
+      Stopped: a metric of every replica was not finite, or a signal came.
     """
     config_lib.validate(config)
     config = config_lib.with_absolute_files(config)
@@ -85,8 +85,8 @@ def train(config: ConfigDict, path: Path, override: bool = False) -> TrainState:
         stack.enter_context(jax.set_mesh(mesh))
         checkpoints = Checkpoints(path / "checkpoints", config.keep_checkpoints)
         stack.callback(checkpoints.close)
-        state = start(gan, config.seed, checkpoints, sharding.replicated(mesh))
-        step = int(state.step)
+        state = start(gan, config, checkpoints, sharding.replicated(mesh))
+        step = int(jax.device_get(state.step).max())
         workdir.write(path, workdir.describe(config, source.info))
         announce(path, source.info)
         # A copy of the key, since the state's own arrays are given up to the steps.
@@ -105,13 +105,16 @@ def announce(path: Path, info: Info) -> None:
         print(f"note: {info.note}", file=sys.stderr)
 
 
-def start(gan: GAN, seed: int, checkpoints: Checkpoints, sharding) -> TrainState:
+def start(
+    gan: GAN, config: ConfigDict, checkpoints: Checkpoints, sharding
+) -> TrainState:
     """Returns the newest checkpoint's state, or that before the first step."""
-    key = jax.random.key(seed)
+    algorithm = steps if config.replicas == 1 else replicas
+    key = replicas.root_key(config.seed, config.replicas)
     # It runs once, so compiling it must be quick rather than running it.
     quick = {"xla_backend_optimization_level": 0}
     init = jax.jit(
-        functools.partial(init_state, gan),
+        functools.partial(algorithm.init_state, gan),
         out_shardings=sharding,
         compiler_options=quick if jax.default_backend() == "cpu" else None,
     )

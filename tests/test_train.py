@@ -1,3 +1,5 @@
+import dataclasses
+import functools
 import importlib.util
 import json
 import os
@@ -7,13 +9,16 @@ import sys
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
 
-from gan_jax import Loss, sample
+from gan_jax import Loss, sample, workdir
 from gan_jax.checkpoint import Checkpoints
+from gan_jax.data import toy
 from gan_jax.loop import Stopped
+from gan_jax.steps import purpose_key
 from gan_jax.train import train
 
 ROOT = Path(__file__).parents[1]
@@ -72,13 +77,22 @@ def records(path):
     return [json.loads(x) for x in (path / "metrics.jsonl").read_text().splitlines()]
 
 
+def states_of(path):
+    """Returns the last state of each replica, with its key as a plain array."""
+    num = workdir.read(path)["config"]["replicas"]
+    states = [sample.load(path, replica=i)[1] for i in range(num)]
+    return [state.replace(key=jax.random.key_data(state.key)) for state in states]
+
+
+def sheet_of(path):
+    """Returns the pixels of the last samples."""
+    with Image.open(max((path / "samples").iterdir())) as sheet:
+        return np.asarray(sheet).astype(int)
+
+
 def assert_same_run(a, b):
     """Compares the last states, and the metrics but for the time they took."""
-    states = []
-    for path in (a, b):
-        _, state = sample.load(path)
-        states.append(state.replace(key=jax.random.key_data(state.key)))
-    jax.tree.map(np.testing.assert_array_equal, *states)
+    jax.tree.map(np.testing.assert_array_equal, states_of(a), states_of(b))
     ours, theirs = (
         [{k: v for k, v in r.items() if k != "images_per_sec"} for r in records(path)]
         for path in (a, b)
@@ -112,8 +126,9 @@ def test_every_config_trains_and_samples(config, make, tmp_path):
         ("ring", None, {"penalties": "r1(every=2)", "d_updates": 2}),
         ("mnist", None, {"image_size": 8}),
         ("folder", "conditional", {"image_size": 8, "data.resident_mb": 0}),
+        ("folder", None, {"image_size": 8, "data.resident_mb": 0, "replicas": 2}),
     ],
-    ids=["points", "resident", "stream"],
+    ids=["points", "resident", "stream", "replicas"],
 )
 def test_resume_equals_no_stop(name, arg, how, make, tmp_path):
     how = {**how, "num_steps": 6, "chunk": 1}
@@ -174,15 +189,22 @@ def test_logs_means_over_the_steps_between(make, tmp_path):
     assert line["images"] == 16
 
 
-def test_stops_where_a_metric_is_not_finite(make, tmp_path):
+@pytest.mark.parametrize(
+    ("replicas", "message"),
+    [
+        (1, r"^\w+ is not finite at step 1; nothing saved since$"),
+        (2, r"^replica 0 \(seed 7\): \w+ is not finite at step 1; replica 1 .* since$"),
+    ],
+)
+def test_stops_where_no_metric_is_finite(make, tmp_path, replicas, message):
     loss = tmp_path / "loss.py"
     loss.write_text(
         "from gan_jax import Loss\nimport jax.numpy as jnp\n"
         "bad = Loss(d=lambda r, f: jnp.log(-jnp.exp(r)), g=lambda f, r: -f)\n"
     )
     path = tmp_path / "run"
-    with pytest.raises(Stopped, match=r"not finite at step 1\b") as stop:
-        train(make("ring", loss=f"{loss}:bad"), path)
+    with pytest.raises(Stopped, match=message) as stop:
+        train(make("ring", loss=f"{loss}:bad", seed=7, replicas=replicas), path)
     assert stop.value.status == 3
     checkpoints = Checkpoints(path / "checkpoints")
     assert checkpoints.latest() is None
@@ -231,9 +253,11 @@ def run_command(*args, **env):
     assert run.returncode == 0, err
 
 
-def test_sigterm_saves_and_the_run_goes_on(tmp_path):
+@pytest.mark.parametrize("replicas", [1, 2])
+def test_sigterm_saves_and_the_run_goes_on(tmp_path, replicas):
     """The real command, stopped and started again, ends like one never stopped."""
     args = ["--config=configs/ring.py", "--config.log_every=100"]
+    args += [f"--config.replicas={replicas}"]
     args += ["--config.sample_every=2000", "--config.checkpoint_every=2000"]
     path = tmp_path / "stopped"
     with command(*args, "--config.num_steps=4000", f"--workdir={path}") as run:
@@ -253,8 +277,10 @@ def test_sigterm_saves_and_the_run_goes_on(tmp_path):
     assert_same_run(path, tmp_path / "whole")
 
 
-def test_two_devices_train_as_one(tmp_path):
+@pytest.mark.parametrize("replicas", [1, 3])
+def test_two_devices_train_as_one(tmp_path, replicas):
     shrunk = {**SHRUNK, "num_steps": 3, "batch_size": 8, "data.source": "packaged"}
+    shrunk |= {"replicas": replicas}
     shrunk |= {"sample_every": 3, "checkpoint_every": 3, "image_size": 8}
     args = [f"--config.{key}={value}" for key, value in shrunk.items()]
     metrics = []
@@ -303,3 +329,122 @@ def test_user_files_name_a_loss_a_penalty_and_a_model(make, tmp_path):
     assert state.step == 2
     assert {"penalty_small", "penalty_r2"} <= set(records(tmp_path / "run")[0])
     assert isinstance(sample.load(tmp_path / "run")[0].loss, Loss)
+
+
+@pytest.mark.parametrize(
+    ("name", "arg", "how"),
+    [
+        ("ring", None, {"penalties": "r1(every=2)", "d_updates": 2}),
+        ("mnist_mlp", "conditional", {}),
+        ("folder", None, {"image_size": 8, "data.resident_mb": 0}),
+    ],
+    ids=["points", "resident", "stream"],
+)
+def test_a_replica_is_the_run_with_its_seed(name, arg, how, make, tmp_path):
+    how = {**how, "num_steps": 4, "sample_every": 4, "checkpoint_every": 4}
+    how |= {"optimizer": "sgd(learning_rate=0.05)"}  # Adam makes a step of rounding
+    train(make(name, arg, **how, seed=5, replicas=3), tmp_path / "all")
+    train(make(name, arg, **how, seed=6), tmp_path / "one")
+    assert_close = functools.partial(np.testing.assert_allclose, rtol=1e-3, atol=1e-5)
+    (one,) = states_of(tmp_path / "one")
+    jax.tree.map(assert_close, states_of(tmp_path / "all")[1], one)
+    rows = zip(records(tmp_path / "all"), records(tmp_path / "one"), strict=True)
+    for ours, theirs in rows:
+        for key in theirs.keys() - {"step", "images", "images_per_sec", "data"}:
+            assert_close(ours[key][1], theirs[key])
+        assert len(set(ours["d_loss"])) == 3
+        assert (ours["step"], ours["images"]) == (theirs["step"], theirs["images"])
+    if name != "ring":
+        ours, theirs = (sheet_of(tmp_path / run) for run in ("all", "one"))
+        first, second, third = np.split(ours, 3)
+        row = theirs[: len(second)]
+        assert np.abs(second - row).max() <= 1
+        assert np.abs(first - row).max() > 1
+        assert np.abs(third - row).max() > 1
+
+
+@jax.tree_util.register_static
+@dataclasses.dataclass(frozen=True)
+class Poisoned:
+    """The ring, but no number for the keys whose uniform variate is in `at`."""
+
+    at: tuple[float, float, float]
+    info = toy.ring().info
+
+    def sample(self, key, n):
+        bad = (jax.random.uniform(key) == jnp.array(self.at)).any()
+        batch = toy.ring().sample(key, n)
+        return {**batch, "image": jnp.where(bad, jnp.nan, batch["image"])}
+
+
+def poison(monkeypatch, *seeds_and_steps):
+    """Makes the data of these seeds at these steps not finite."""
+
+    def variate(seed, step):
+        key = purpose_key(jax.random.key(seed), step - 1, "data")
+        return float(jax.random.uniform(key))
+
+    at = tuple(variate(*where) for where in seeds_and_steps)
+    monkeypatch.setitem(toy.DENSITIES, "ring", lambda: Poisoned((2, 2, 2, *at)[-3:]))
+
+
+HOW = {"seed": 10, "replicas": 3, "log_every": 2, "num_steps": 6, "batch_size": 16}
+
+
+def test_a_replica_that_is_not_finite_is_frozen(make, tmp_path, monkeypatch, capfd):
+    how = {**HOW, "sample_every": 6, "checkpoint_every": 6}
+    poison(monkeypatch)
+    train(make("ring", **how), tmp_path / "sound")
+    train(make("ring", **{**how, "num_steps": 2}), tmp_path / "before")
+    assert "not finite" not in capfd.readouterr().err
+    poison(monkeypatch, (11, 3))
+    train(make("ring", **how), tmp_path / "frozen")
+
+    err = capfd.readouterr().err
+    (line,) = (line for line in err.splitlines() if "not finite" in line)
+    assert line.startswith("replica 1 (seed 11): d_")
+    assert line.endswith(" is not finite at step 3; frozen, the others go on")
+    ours, sound = states_of(tmp_path / "frozen"), states_of(tmp_path / "sound")
+    jax.tree.map(np.testing.assert_array_equal, ours[::2], sound[::2])
+    assert [int(state.step) for state in ours] == [6, 2, 6]
+    good = states_of(tmp_path / "before")[1]
+    assert_close = functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-6)
+    jax.tree.map(assert_close, ours[1], good)
+    rows = zip(records(tmp_path / "frozen"), records(tmp_path / "sound"), strict=True)
+    for got, all_sound in rows:
+        for key in ("d_loss", "g_loss", "value"):
+            assert (got[key][1] is None) == (got["step"] > 2)
+            assert got[key][::2] == all_sound[key][::2]
+
+
+def test_a_frozen_replica_stays_frozen_after_a_resume(
+    make, tmp_path, monkeypatch, capfd
+):
+    poison(monkeypatch, (11, 3))
+    how = {**HOW, "chunk": 1, "sample_every": 2}
+    train(make("ring", **how), tmp_path / "whole")
+    train(make("ring", **{**how, "num_steps": 4}), tmp_path / "parts")
+    capfd.readouterr()
+    train(make("ring", **how), tmp_path / "parts")
+    assert "not finite" not in capfd.readouterr().err
+    assert_same_run(tmp_path / "whole", tmp_path / "parts")
+    assert int(states_of(tmp_path / "parts")[1].step) == 2
+
+
+def test_stops_when_the_last_replica_is_frozen(make, tmp_path, monkeypatch, capfd):
+    poison(monkeypatch, (11, 3), (10, 4), (12, 6))
+    with pytest.raises(Stopped, match=r"^replica 2 \(seed 12\): .* step 6; ") as stop:
+        train(make("ring", **HOW), tmp_path)
+    assert stop.value.status == 3
+    assert capfd.readouterr().err.count("frozen, the others go on") == 2
+    assert [line["step"] for line in records(tmp_path)] == [2, 4]
+    assert [int(state.step) for state in states_of(tmp_path)] == [3, 2, 4]
+
+
+def test_a_run_of_before_replicas_goes_on(make, tmp_path):
+    train(make("ring"), tmp_path)
+    content = workdir.read(tmp_path)
+    del content["config"]["replicas"]
+    workdir.write(tmp_path, content)
+    assert sample.load(tmp_path)[1].step == 2
+    assert train(make("ring", num_steps=4), tmp_path).step == 4

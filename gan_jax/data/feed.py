@@ -3,7 +3,8 @@
 A feed is a pytree with two pure functions, both called inside the compiled chunk:
 `window(step, n)` says what the `n` steps from `step` on draw, stacked along a leading
 axis, and `batch(drawn)` makes one step's batch of it, `d_updates * batch_size`
-examples.
+examples. Of several replicas it is one pytree too, to be mapped over its `axes`: each
+has its own key, and all share the images.
 
 Sets of images go through in epochs: update number u (step * d_updates + i) belongs to
 epoch u // (num_examples // batch_size); within an epoch no example comes twice, those
@@ -42,6 +43,8 @@ class Drawn:
     density: object = flax.struct.field(pytree_node=False)
     size: int = flax.struct.field(pytree_node=False)
 
+    axes = 0
+
     def window(self, step: Array, n: int) -> Array:
         """Returns the numbers of the steps."""
         return step + jnp.arange(n)
@@ -69,6 +72,11 @@ class Resident:
     batch_size: int = flax.struct.field(pytree_node=False)
     d_updates: int = flax.struct.field(pytree_node=False)
 
+    @property
+    def axes(self) -> "Resident":
+        """The replicas' axis of each leaf."""
+        return self.replace(key=0, images=None, labels=None)
+
     def window(self, step: Array, n: int) -> Array:
         """Returns the indices of the examples, `[n, d_updates * batch_size]`."""
         per_epoch = len(self.images) // self.batch_size
@@ -95,10 +103,13 @@ class Window:
     """Batches that were read ahead on the host, for one chunk.
 
     Attributes:
-      batches: leaves `[n, d_updates * batch_size, ...]`.
+      batches: leaves `[n, d_updates * batch_size, ...]`, of several replicas
+        `[n, replicas, d_updates * batch_size, ...]`.
     """
 
     batches: dict[str, Array]
+
+    axes = 1
 
     def window(self, step: Array, n: int) -> dict[str, Array]:
         """Returns the batches themselves."""
@@ -116,24 +127,26 @@ class Stream:
       source: random access to examples.
       config: the run's; its seed and batch size set the order.
       step: the step to start from.
+      replica: whose order it is.
     """
 
-    def __init__(self, source, config: ConfigDict, step: int):
+    def __init__(self, source, config: ConfigDict, step: int, replica: int = 0):
         import grain  # only large sets need it
 
         batches = (
             grain.MapDataset.source(source)
-            .seed(config.seed)
+            .seed(config.seed + replica)
             .shuffle()
             .batch(config.batch_size, drop_remainder=True)
             .repeat()
         )
         self._updates = config.d_updates
         # A chunk is read while the one before it trains, if so much may be held.
-        size = config.batch_size * math.prod(source.info.shape)
+        size = config.replicas * config.batch_size * math.prod(source.info.shape)
         ahead = min(config.log_every * config.d_updates, _READ_AHEAD // size)
         options = grain.ReadOptions(
-            num_threads=os.cpu_count(), prefetch_buffer_size=max(2, ahead)
+            num_threads=max(1, os.cpu_count() // config.replicas),
+            prefetch_buffer_size=max(2, ahead),
         )
         rest = batches[step * config.d_updates :]
         self._batches = iter(rest.to_iter_dataset(options))
@@ -148,6 +161,22 @@ class Stream:
                 "label": _per_step(stacked["label"].astype(np.int32), n),
             }
         )
+
+
+class Streams:
+    """The streams of several replicas.
+
+    Args:
+      streams: one each.
+    """
+
+    def __init__(self, streams: list[Stream]):
+        self._streams = streams
+
+    def at(self, step: int, n: int) -> Window:
+        """Reads the batches of the next `n` steps."""
+        windows = [stream.at(step, n) for stream in self._streams]
+        return jax.tree.map(lambda *x: np.stack(x, Window.axes), *windows)
 
 
 class Fixed:
@@ -171,7 +200,7 @@ def open_feed(source, config: ConfigDict, key: Array, step: int, mesh):
     Args:
       source: a density, a set in memory, or one to stream.
       config: the run's.
-      key: the run's root key.
+      key: the run's root key, or one for each replica.
       step: the step to start from.
       mesh: where resident data are placed.
 
@@ -181,7 +210,9 @@ def open_feed(source, config: ConfigDict, key: Array, step: int, mesh):
     if hasattr(source, "sample"):
         return Fixed(Drawn(key, source, config.batch_size * config.d_updates))
     if not isinstance(source, Images):
-        return Stream(source, config, step)
+        replicas = range(config.replicas)
+        streams = [Stream(source, config, step, replica) for replica in replicas]
+        return Streams(streams) if len(streams) > 1 else streams[0]
     images, labels = jax.device_put(
         (source.images, source.labels), sharding.replicated(mesh)
     )
