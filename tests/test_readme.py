@@ -32,6 +32,11 @@ def test_the_notebook_runs():
     exec(code.replace("shape=(28, 28, 1)", "shape=(28, 28, 1), width=2"), names)
     assert names["samples"].shape == (16, 28, 28, 1)
     assert np.isfinite(jax.device_get(names["metrics"]["g_loss"]))
+    (seeds,) = (code for code in PYTHON if "vmap" in code)
+    exec(seeds, names)
+    losses = jax.device_get(names["metrics"]["g_loss"])
+    assert losses.shape == (4,)
+    assert len(set(losses.tolist())) == 4
 
 
 def test_every_config_is_listed_and_states_its_command():
