@@ -1,9 +1,9 @@
 """Checkpoints of a run, by Orbax: asynchronous, committed whole, the last few kept."""
 
+import functools
 from pathlib import Path
 
 import jax
-import orbax.checkpoint as ocp
 
 from gan_jax.errors import UserError
 from gan_jax.resolve import one_line
@@ -13,27 +13,37 @@ from gan_jax.state import TrainState
 class Checkpoints:
     """The checkpoints in a folder.
 
+    Orbax is imported when there is something to read or to save: it takes a quarter of
+    a second, and no run has to wait for it before its first step.
+
     Args:
-      folder: made where it is missing.
+      folder: made at the first save where it is missing.
       keep: how many are kept, the latest ones; None keeps all.
     """
 
     def __init__(self, folder: Path, keep: int | None = None):
-        options = ocp.CheckpointManagerOptions(max_to_keep=keep)
-        self._manager = ocp.CheckpointManager(
-            folder.absolute(),
-            options=options,
+        self._folder, self._keep = folder.absolute(), keep
+
+    @functools.cached_property
+    def _manager(self):
+        import orbax.checkpoint as ocp
+
+        return ocp.CheckpointManager(
+            self._folder,
+            options=ocp.CheckpointManagerOptions(max_to_keep=self._keep),
             item_handlers=ocp.StandardCheckpointHandler(),
         )
 
     def save(self, state: TrainState, step: int) -> None:
         """Copies a state off the device, and writes it in the background."""
+        from orbax.checkpoint import args
+
         if step not in self._manager.all_steps():
-            self._manager.save(step, args=ocp.args.StandardSave(state))
+            self._manager.save(step, args=args.StandardSave(state))
 
     def latest(self) -> int | None:
         """Returns the step of the newest checkpoint, None where there is none."""
-        return self._manager.latest_step()
+        return self._manager.latest_step() if self._folder.exists() else None
 
     def restore(self, like: TrainState, step: int | None = None) -> TrainState:
         """Reads a checkpoint.
@@ -46,6 +56,8 @@ class Checkpoints:
         Raises:
           UserError: there is none of that step, or it holds another kind of state.
         """
+        from orbax.checkpoint import args
+
         steps = sorted(self._manager.all_steps())
         if step is None and steps:
             step = steps[-1]
@@ -60,7 +72,7 @@ class Checkpoints:
             _check_same(
                 _shapes(self._manager.item_metadata(step)), _shapes(like), where
             )
-            return self._manager.restore(step, args=ocp.args.StandardRestore(like))
+            return self._manager.restore(step, args=args.StandardRestore(like))
         except UserError:
             raise
         except Exception as error:  # Orbax has no one type for what may be wrong
@@ -68,7 +80,8 @@ class Checkpoints:
 
     def close(self) -> None:
         """Waits until all is on disk."""
-        self._manager.close()
+        if "_manager" in vars(self):
+            self._manager.close()
 
 
 def placed(shapes, sharding: jax.sharding.Sharding):

@@ -7,7 +7,6 @@ import os
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Column
@@ -51,6 +50,8 @@ def save_examples(path: Path, examples: np.ndarray, columns: int) -> None:
         points `[..., num, 2]`, a panel for each `[num, 2]` of them.
       columns: images in a row.
     """
+    from PIL import Image
+
     buffer = io.BytesIO()
     if examples.ndim < 4:
         _scatter(buffer, examples.reshape(-1, *examples.shape[-2:]))
@@ -210,6 +211,8 @@ class Writers:
 
     def samples(self, step: int, examples: np.ndarray, columns: int) -> None:
         """Writes the samples of a step."""
+        from PIL import Image
+
         path = self._workdir / "samples" / f"{step:06d}.png"
         save_examples(path, examples, columns)
         sheet = np.asarray(Image.open(path).convert("RGB"))

@@ -6,7 +6,6 @@ import math
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -14,7 +13,10 @@ from gan_jax.data import png
 from gan_jax.errors import UserError
 from gan_jax.resolve import one_line
 
-NAMES = ("mnist", "fashion_mnist")
+URLS = {  # those whose checksums TFDS knows
+    "mnist": "https://storage.googleapis.com/cvdf-datasets/mnist/",
+    "fashion_mnist": "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
+}
 FILES = (
     "train-images-idx3-ubyte",
     "train-labels-idx1-ubyte",
@@ -92,9 +94,9 @@ def examples(images: Path, labels: Path) -> list[tuple[np.ndarray, int]]:
     return list(zip(pixels, classes.tolist(), strict=True))
 
 
-def urls(builder: Any) -> list[str]:
-    """Returns where the four files are downloaded from."""
-    return [f"{builder.URL}{name}.gz" for name in FILES]
+def urls(name: str) -> list[str]:
+    """Returns where the four files of a set are downloaded from."""
+    return [f"{URLS[name]}{file}.gz" for file in FILES]
 
 
 @functools.cache
@@ -112,7 +114,7 @@ def builder_class(name: str) -> type:
         if self.manual_dir:
             files = find(self.manual_dir)
         else:
-            files = manager.download(urls(self))
+            files = manager.download(urls(name))
         splits = {"train": examples(*files[:2]), "test": examples(*files[2:])}
         return {
             split: self._generate_examples(pairs) for split, pairs in splits.items()

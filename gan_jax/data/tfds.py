@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
+from etils import epath
 from ml_collections import ConfigDict
 
 from gan_jax.data import idx, packaged
@@ -37,6 +38,7 @@ def load(config: ConfigDict) -> Images | Encoded:
     """
     data = config.data
     try:
+        _look(data)
         builder = _prepared(data) or _prepare(data)
     except _Unavailable as why:
         return _packaged(config, str(why))
@@ -65,6 +67,30 @@ def unreachable(url: str, seconds: float = 8.0) -> str:
 # Finding and preparing.
 
 
+def _look(data: ConfigDict) -> None:
+    """Finds without TFDS, which takes long to import, that a set cannot be had.
+
+    Raises:
+      _Unavailable: there is no folder of that set, and its files cannot be downloaded.
+    """
+    if data.name not in idx.URLS or data.manual_dir:
+        return
+    if "tensorflow_datasets" in sys.modules:  # more folders may be registered with it
+        return
+    default = os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")
+    root = epath.Path(data.data_dir or default).expanduser()
+    if not (root / data.name).exists():
+        _check_reachable(data, root, idx.urls(data.name)[0])
+
+
+def _check_reachable(data: ConfigDict, root: os.PathLike, url: str) -> None:
+    if reason := unreachable(url):
+        raise _Unavailable(
+            f"{data.name} is not prepared in {root} and {url} cannot be reached "
+            f"({reason})"
+        )
+
+
 def _prepared(data: ConfigDict) -> Any | None:
     """Returns a builder that reads the prepared set, if there is one."""
     import tensorflow_datasets as tfds
@@ -87,8 +113,8 @@ def _prepare(data: ConfigDict) -> Any:
     if _needs_tensorflow(builder):
         raise _Unavailable(f"{missing} and preparing it needs TensorFlow")
     url = "" if data.manual_dir else _url(builder)
-    if url and (reason := unreachable(url)):
-        raise _Unavailable(f"{missing} and {url} cannot be reached ({reason})")
+    if url:
+        _check_reachable(data, builder.data_dir_root, url)
     try:
         _run(builder, data.manual_dir)
     except UserError:
@@ -108,7 +134,7 @@ def _builder(data: ConfigDict) -> Any:
     valid = tfds.list_builders(with_community_datasets=False)
     if name not in valid:
         raise unknown("TFDS data set", name, valid)
-    cls = idx.builder_class(name) if name in idx.NAMES else tfds.builder_cls(name)
+    cls = idx.builder_class(name) if name in idx.URLS else tfds.builder_cls(name)
     try:
         return cls(data_dir=_data_dir(data), **options)
     except Exception as error:
@@ -146,8 +172,8 @@ def _data_dir(data: ConfigDict) -> str | None:
 
 
 def _url(builder: Any) -> str:
-    if builder.name in idx.NAMES:
-        return idx.urls(builder)[0]
+    if builder.name in idx.URLS:
+        return idx.urls(builder.name)[0]
     return next(iter(builder.url_infos or ()), "")
 
 
@@ -156,7 +182,7 @@ def _needs_tensorflow(builder: Any) -> bool:
     stock = type(builder).__module__.startswith("tensorflow_datasets.")
     return (
         stock
-        and builder.name not in idx.NAMES
+        and builder.name not in idx.URLS
         and importlib.util.find_spec("tensorflow") is None
     )
 
@@ -166,7 +192,7 @@ def _packaged(config: ConfigDict, why: str) -> Images:
     name = config.data.name
     do = "prepare it once where TensorFlow is installed (pip install "
     do += "'gan_jax[tensorflow]') or pass --config.data.data_dir=DIR of a prepared copy"
-    if name in idx.NAMES:
+    if name in idx.URLS:
         do = "pass --config.data.manual_dir=DIR with its four idx files"
     if name == "fashion_mnist":
         do += " (Debian's package dataset-fashion-mnist has them)"

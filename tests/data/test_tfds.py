@@ -59,7 +59,7 @@ def left_over(data_dir):
 # Preparing.
 
 
-@pytest.mark.parametrize("name", idx.NAMES)
+@pytest.mark.parametrize("name", idx.URLS)
 @pytest.mark.parametrize(
     "spelling", [{}, {"gz": False}, {"dotted": True}, {"gz": False, "dotted": True}]
 )
@@ -131,7 +131,7 @@ def download_from(monkeypatch):
         servers.append(serve(root))
         url = f"http://127.0.0.1:{servers[-1].server_port}/"
         monkeypatch.undo()
-        monkeypatch.setattr(idx.builder_class("mnist"), "URL", url)
+        monkeypatch.setitem(idx.URLS, "mnist", url)
 
     yield start
     for server in servers:
