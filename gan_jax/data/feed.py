@@ -12,6 +12,7 @@ that do not fill a batch are left out, and the order is a function of (seed, epo
 the step alone tells where a run is in its data, and nothing else need be saved.
 """
 
+import functools
 import math
 import os
 
@@ -134,10 +135,11 @@ class Stream:
         import grain  # only large sets need it
 
         batches = (
-            grain.MapDataset.source(source)
+            grain.MapDataset.range(len(source))
             .seed(config.seed + replica)
             .shuffle()
             .batch(config.batch_size, drop_remainder=True)
+            .map(functools.partial(_read, source))  # grain is slow to touch each
             .repeat()
         )
         self._updates = config.d_updates
@@ -158,7 +160,7 @@ class Stream:
         return Window(
             {
                 "image": _per_step(stacked["image"], n),
-                "label": _per_step(stacked["label"].astype(np.int32), n),
+                "label": _per_step(stacked["label"], n),
             }
         )
 
@@ -217,6 +219,13 @@ def open_feed(source, config: ConfigDict, key: Array, step: int, mesh):
         (source.images, source.labels), sharding.replicated(mesh)
     )
     return Fixed(Resident(key, images, labels, config.batch_size, config.d_updates))
+
+
+def _read(source, indices: np.ndarray) -> dict[str, np.ndarray]:
+    examples = [source[index] for index in indices.tolist()]
+    images = np.stack([example["image"] for example in examples])
+    labels = np.array([example["label"] for example in examples], np.int32)
+    return {"image": images, "label": labels}
 
 
 def _per_step(x: np.ndarray, n: int) -> np.ndarray:
