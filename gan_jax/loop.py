@@ -29,6 +29,7 @@ class Stopped(Exception):
 def run(
     gan: GAN,
     state: TrainState,
+    step: int,
     feed,
     config: ConfigDict,
     checkpoints: Checkpoints,
@@ -40,6 +41,7 @@ def run(
     Args:
       gan: the static half.
       state: where to start, of one run or of several; its arrays are given up.
+      step: of that state; to ask the state itself would wait for the device.
       feed: its `at(step, n)` is the feed of the next `n` steps.
       config: the experiment.
       checkpoints: where states are saved.
@@ -58,9 +60,7 @@ def run(
     chunk = jax.jit(algorithm.train_chunk, static_argnames="n", donate_argnames="state")
     picture = jax.jit(algorithm.sheet, static_argnames="num")
     num, columns = sheet_size(gan, rows=8 if single else 1)
-    done = jax.device_get(state.step)
-    step = int(done.max())
-    frozen = set(np.flatnonzero(done < step).tolist())
+    frozen = set() if single else replicas.frozen(state, step)
     report = Report(config, writers, columns, data, frozen)
 
     with _signals() as came:

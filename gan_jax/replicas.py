@@ -10,6 +10,7 @@ import functools
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array, lax
 
 from gan_jax import steps
@@ -18,11 +19,12 @@ from gan_jax.state import TrainState
 from gan_jax.steps import Metrics
 
 
-def root_key(seed: int, replicas: int) -> Array:
+def root_key(seed: Array | int, replicas: int) -> Array:
     """Returns the root key of a run, or `[replicas]` of them: seed, seed + 1, ..."""
     if replicas == 1:
         return jax.random.key(seed)
-    return jnp.stack([jax.random.key(seed + i) for i in range(replicas)])
+    seeds = jnp.uint32(seed) + jnp.arange(replicas, dtype=jnp.uint32)
+    return jax.vmap(jax.random.key)(seeds)
 
 
 def init_state(gan: GAN, keys: Array) -> TrainState:
@@ -58,6 +60,11 @@ def train_chunk(
         return jax.vmap(one, (feed.axes, 0, 0))(feed, state, drawn)
 
     return lax.scan(body, state, (first + jnp.arange(n), drawn))
+
+
+def frozen(state: TrainState, step: int) -> set[int]:
+    """Returns which replicas were frozen before `step`, which the others have made."""
+    return set(np.flatnonzero(jax.device_get(state.step) < step).tolist())
 
 
 def sheet(gan: GAN, state: TrainState, num: int) -> Array:

@@ -8,13 +8,12 @@ saved after SIGTERM (130 after SIGINT).
 """
 
 import contextlib
-import functools
 import os
 import sys
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
+import numpy as np
 from absl import flags
 from ml_collections import ConfigDict
 
@@ -86,15 +85,16 @@ def train(config: ConfigDict, path: Path, override: bool = False) -> TrainState:
         checkpoints = Checkpoints(path / "checkpoints", config.keep_checkpoints)
         stack.callback(checkpoints.close)
         state = start(gan, config, checkpoints, sharding.replicated(mesh))
-        step = int(jax.device_get(state.step).max())
+        step = checkpoints.latest() or 0
         workdir.write(path, workdir.describe(config, source.info))
         announce(path, source.info)
         # A copy of the key, since the state's own arrays are given up to the steps.
-        feed = open_feed(source, config, jnp.copy(state.key), step, mesh)
+        key = jax.device_put(state.key, may_alias=False)
+        feed = open_feed(source, config, key, step, mesh)
         writers = Writers(path, config.num_steps, step, rewrite=override)
         stack.callback(writers.close)
         return loop.run(
-            gan, state, feed, config, checkpoints, writers, source.info.name
+            gan, state, step, feed, config, checkpoints, writers, source.info.name
         )
 
 
@@ -110,17 +110,21 @@ def start(
 ) -> TrainState:
     """Returns the newest checkpoint's state, or that before the first step."""
     algorithm = steps if config.replicas == 1 else replicas
-    key = replicas.root_key(config.seed, config.replicas)
+
+    def init(seed):
+        return algorithm.init_state(gan, replicas.root_key(seed, config.replicas))
+
     # It runs once, so compiling it must be quick rather than running it.
     quick = {"xla_backend_optimization_level": 0}
     init = jax.jit(
-        functools.partial(algorithm.init_state, gan),
+        init,
         out_shardings=sharding,
         compiler_options=quick if jax.default_backend() == "cpu" else None,
     )
+    seed = np.uint32(config.seed)
     if checkpoints.latest() is None:
-        return init(key)
-    return checkpoints.restore(placed(jax.eval_shape(init, key), sharding))
+        return init(seed)
+    return checkpoints.restore(placed(jax.eval_shape(init, seed), sharding))
 
 
 def use_compilation_cache() -> None:

@@ -1,12 +1,51 @@
 """What a run costs besides the algorithm: imports, programs, memory, waiting."""
 
+import contextlib
+import gc
 import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import pytest
 
+from gan_jax import config as config_lib
+from gan_jax import data, loop, sharding
+from gan_jax.data.feed import open_feed
+from gan_jax.gan import from_config
+from gan_jax.steps import init_state
+from gan_jax.train import train
+
 ROOT = Path(__file__).parents[1]
+COMPILED = "/jax/core/compile/backend_compile_duration"
+
+
+def ring(**keys):
+    """Returns a config that trains in a second."""
+    config = config_lib.default()
+    config.model, config.width, config.batch_size = "mlp", 4, 4
+    config.data.source, config.data.name = "toy", "ring"
+    config.num_steps, config.log_every = 8, 2
+    config.sample_every = config.checkpoint_every = 4
+    config.update_from_flattened_dict(keys)
+    return config
+
+
+@contextlib.contextmanager
+def compilations():
+    """Yields a list to which the name of every program is added that is compiled."""
+    names = []
+
+    def listen(event, duration, fun_name="", **_):
+        if event == COMPILED:
+            names.append(fun_name)
+
+    jax.clear_caches()  # so that what earlier tests compiled counts as well
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    try:
+        yield names
+    finally:
+        jax.monitoring.unregister_event_duration_listener(listen)
 
 
 def imported(code):
@@ -45,3 +84,77 @@ config.data.data_dir = {str(tmp_path)!r}
 assert source.load(config).info.name == "packaged:mnist[train]"
 """
     assert "tensorflow_datasets" not in imported(code)
+
+
+IMAGES = {"data.source": "packaged", "data.name": "mnist", "image_size": 8}
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        ring(penalties="r1(every=2)", d_updates=2, schedule="cosine"),
+        ring(**IMAGES, conditional=True),
+    ],
+    ids=["points", "images"],
+)
+def test_every_program_is_compiled_once(config, tmp_path):
+    with compilations() as names:
+        train(config, tmp_path)
+    assert sorted(names) == ["jit(init)", "jit(sheet)", "jit(train_chunk)"]
+
+
+def test_going_on_compiles_no_start(tmp_path):
+    train(ring(num_steps=4), tmp_path)
+    with compilations() as names:
+        train(ring(), tmp_path)
+    assert sorted(names) == ["jit(sheet)", "jit(train_chunk)"]
+
+
+class Writers:
+    """Calls a function at each log line instead of writing."""
+
+    def __init__(self, call=lambda record: None):
+        self.records, self._call = [], call
+
+    def metrics(self, record):
+        self.records.append(record)
+        self._call(record)
+
+    def samples(self, step, examples, columns):
+        pass
+
+
+class Checkpoints:
+    def save(self, state, step):
+        pass
+
+
+def run(config, writers):
+    """Runs the loop; returns the state that it was given and the one it returned."""
+    source = data.load(config)
+    gan = from_config(config, source.info.shape, source.info.num_classes)
+    state = jax.jit(init_state)(gan, jax.random.key(0))
+    mesh = sharding.make_mesh()
+    feed = open_feed(source, config, jax.random.key(0), 0, mesh)
+    last = loop.run(gan, state, 0, feed, config, Checkpoints(), writers, "data")
+    return state, last
+
+
+def test_the_state_is_given_up_to_the_steps():
+    before, after = run(ring(**IMAGES), Writers())
+    assert all(leaf.is_deleted() for leaf in jax.tree.leaves(before))
+    assert not any(leaf.is_deleted() for leaf in jax.tree.leaves(after))
+
+
+def test_nothing_piles_up_on_the_device():
+    held = []
+
+    def count(record):
+        if record["step"] in (20, 200):
+            gc.collect()  # what earlier tests and tracing left
+            arrays = jax.live_arrays()
+            held.append((len(arrays), sum(array.nbytes for array in arrays)))
+
+    run(ring(num_steps=220, sample_every=220, **IMAGES), Writers(count))
+    early, late = held
+    assert early == late
