@@ -50,7 +50,9 @@ def default() -> ConfigDict:
     c.sample_every = 500
     c.checkpoint_every = 500
     c.keep_checkpoints = 3
-    c.chunk = 0  # steps in one compiled call, a divisor of log_every; 0 for log_every
+    # Steps in one compiled call, a divisor of log_every; 0 for log_every itself, so
+    # that the host is never away for longer than it is from one log line to the next.
+    c.chunk = 0
     return c.lock()
 
 

@@ -5,6 +5,8 @@ import os
 import signal
 import sys
 import time
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
 
 import jax
 import numpy as np
@@ -61,12 +63,14 @@ def run(
     picture = jax.jit(algorithm.sheet, static_argnames="num")
     num, columns = sheet_size(gan, rows=8 if single else 1)
     frozen = set() if single else replicas.frozen(state, step)
-    report = Report(config, writers, columns, data, frozen)
+    stall, metrics = Stall(), None
+    report = Report(config, writers, columns, data, stall, frozen)
 
     with _signals() as came:
         while step < config.num_steps:
             n = chunk_length(config, step)
-            state, metrics = chunk(gan, state, feed.at(step, n), n=n)
+            drawn = stall.read(feed, step, n, metrics)
+            state, metrics = chunk(gan, state, drawn, n=n)
             step += n
             last = step == config.num_steps
             due = last or step % config.sample_every == 0
@@ -97,6 +101,49 @@ def sheet_size(gan: GAN, rows: int) -> tuple[int, int]:
     return rows * columns, columns
 
 
+class Stall:
+    """Times how long the device has nothing to do because its data are not there.
+
+    The host reads what a chunk needs while the device is busy with the chunk before.
+    What counts is the time from when that one is done, or from when reading began if
+    that is later, until the data are there: reading that the device does not wait for
+    is free. The first chunk, which has none before it, does not count.
+    """
+
+    def __init__(self):
+        self._watch = ThreadPoolExecutor(1)
+        self._reads: list[tuple[float, float, Future]] = []
+
+    def read(self, feed, step: int, n: int, running) -> Any:
+        """Returns `feed.at(step, n)`.
+
+        Args:
+          feed: of the run.
+          step: the first step of the chunk to come.
+          n: how many steps it makes.
+          running: arrays that the chunk before computes; None for the first chunk.
+        """
+        if running is None:
+            return feed.at(step, n)
+        done = self._watch.submit(_time_done, running)
+        start = time.monotonic()
+        drawn = feed.at(step, n)
+        self._reads.append((start, time.monotonic(), done))
+        return drawn
+
+    def seconds(self) -> float:
+        """Returns what has come together since it was last asked."""
+        reads, self._reads = self._reads, []
+        return sum(
+            max(0.0, end - max(start, done.result())) for start, end, done in reads
+        )
+
+
+def _time_done(running) -> float:
+    jax.block_until_ready(running)
+    return time.monotonic()
+
+
 class Report:
     """Brings metrics and samples to the writers, a chunk late.
 
@@ -108,6 +155,7 @@ class Report:
       writers: where they go.
       columns: examples in a row of a sheet.
       data: the name of what it trains on.
+      stall: of the same run.
       frozen: the replicas that are frozen already.
     """
 
@@ -117,9 +165,10 @@ class Report:
         writers: Writers,
         columns: int,
         data: str,
+        stall: Stall,
         frozen: set[int],
     ):
-        self._config, self._writers = config, writers
+        self._config, self._writers, self._stall = config, writers, stall
         self._columns, self._data, self._frozen = columns, data, frozen
         self._late: tuple | None = None
         self._window: list[dict[str, np.ndarray]] = []
@@ -174,12 +223,15 @@ class Report:
         }
         images_per_step = self._config.batch_size * self._config.d_updates
         n, now = len(next(iter(values.values()))), time.monotonic()
-        rate = n * images_per_step * self._config.replicas / (now - self._since)
+        seconds = now - self._since
         self._window, self._since = [], now
         means = {key: value.mean(0).tolist() for key, value in values.items()}
         images = step * images_per_step
         record = {"step": step, "images": images, **means}
-        return record | {"images_per_sec": rate, "data": self._data}
+        rate = n * images_per_step * self._config.replicas / seconds
+        record["images_per_sec"] = rate
+        record["data_stall"] = self._stall.seconds() / seconds
+        return record | {"data": self._data}
 
 
 def not_finite(step: int, metrics: dict[str, np.ndarray]) -> dict[int, str]:

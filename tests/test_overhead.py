@@ -4,14 +4,17 @@ import contextlib
 import gc
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import jax
+import numpy as np
 import pytest
 
 from gan_jax import config as config_lib
 from gan_jax import data, loop, sharding
-from gan_jax.data.feed import open_feed
+from gan_jax.data import toy
+from gan_jax.data.feed import Drawn, open_feed
 from gan_jax.gan import from_config
 from gan_jax.steps import init_state
 from gan_jax.train import train
@@ -129,13 +132,13 @@ class Checkpoints:
         pass
 
 
-def run(config, writers):
+def run(config, writers, feed=None):
     """Runs the loop; returns the state that it was given and the one it returned."""
     source = data.load(config)
     gan = from_config(config, source.info.shape, source.info.num_classes)
     state = jax.jit(init_state)(gan, jax.random.key(0))
     mesh = sharding.make_mesh()
-    feed = open_feed(source, config, jax.random.key(0), 0, mesh)
+    feed = feed or open_feed(source, config, jax.random.key(0), 0, mesh)
     last = loop.run(gan, state, 0, feed, config, Checkpoints(), writers, "data")
     return state, last
 
@@ -158,3 +161,46 @@ def test_nothing_piles_up_on_the_device():
     run(ring(num_steps=220, sample_every=220, **IMAGES), Writers(count))
     early, late = held
     assert early == late
+
+
+class Slow:
+    """A feed that takes a while to be read."""
+
+    def __init__(self, feed, seconds):
+        self.feed, self.seconds = feed, seconds
+
+    def at(self, step, n):
+        time.sleep(self.seconds)
+        return self.feed
+
+
+@pytest.mark.parametrize(("seconds", "least", "most"), [(0.2, 0.5, 1), (0, 0, 0.3)])
+def test_logs_the_share_of_the_time_that_the_device_waits(seconds, least, most):
+    drawn = Drawn(jax.random.key(0), toy.ring(), 4)
+    writers = Writers()
+    run(ring(log_every=1), writers, Slow(drawn, seconds))
+    stalls = [record["data_stall"] for record in writers.records]
+    assert least <= np.median(stalls[:-1]) <= most
+    assert stalls[-1] == 0  # no data are read for what comes after the last step
+
+
+class Running:
+    """Stands for arrays that are computed after a while."""
+
+    def __init__(self, seconds):
+        self._end = time.monotonic() + seconds
+
+    def block_until_ready(self):
+        time.sleep(max(0, self._end - time.monotonic()))
+
+
+def test_reading_that_the_device_does_not_wait_for_is_free():
+    stall, feed = loop.Stall(), Slow("drawn", 0.2)
+    assert stall.read(feed, 0, 1, None) == "drawn"
+    assert stall.seconds() == 0
+    assert stall.read(feed, 0, 1, Running(1.0)) == "drawn"
+    assert stall.seconds() == 0
+    assert stall.read(feed, 0, 1, Running(0.0)) == "drawn"
+    assert stall.read(feed, 0, 1, Running(0.0)) == "drawn"
+    assert 0.2 < stall.seconds() <= 2
+    assert stall.seconds() == 0
