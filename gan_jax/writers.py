@@ -1,5 +1,6 @@
 """What a run writes for people to read: metrics, pictures, the progress line."""
 
+import functools
 import io
 import json
 import math
@@ -185,13 +186,18 @@ class Writers:
     """
 
     def __init__(self, workdir: Path, num_steps: int, step: int, rewrite: bool = False):
-        from tensorboardX import SummaryWriter
-
-        self._workdir = workdir
+        self._workdir, self._step = workdir, step
         until = step if rewrite else None
         self._metrics = MetricsFile(workdir / "metrics.jsonl", until)
-        self._board = SummaryWriter(str(workdir), purge_step=step + 1)
         self._progress = ProgressLine(num_steps, step)
+
+    @functools.cached_property
+    def _board(self):
+        # At the first record, when the device has work to do: it imports PyTorch too
+        # where that is installed, which takes seconds.
+        from tensorboardX import SummaryWriter
+
+        return SummaryWriter(str(self._workdir), purge_step=self._step + 1)
 
     def metrics(self, record: dict) -> None:
         """Writes one record everywhere.
@@ -221,5 +227,6 @@ class Writers:
     def close(self) -> None:
         """Flushes and closes them all."""
         self._metrics.close()
-        self._board.close()
+        if "_board" in vars(self):
+            self._board.close()
         self._progress.close()

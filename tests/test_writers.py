@@ -133,3 +133,12 @@ def test_what_a_kill_left_is_cut_off_and_another_configs_records_dropped(tmp_pat
     assert path.read_text() == '{"step": 1}\n{"step": 2}\n{"step": 3}\n'
     MetricsFile(path, until=2).close()
     assert path.read_text() == '{"step": 1}\n{"step": 2}\n'
+
+
+def test_tensorboard_is_opened_at_the_first_record(tmp_path):
+    """To import it takes long; the first step does not wait for it."""
+    writers = Writers(tmp_path, num_steps=1000, step=0)
+    assert not list(tmp_path.glob("events.out.*"))
+    writers.metrics(RECORD)
+    writers.close()
+    assert list(tmp_path.glob("events.out.*"))
