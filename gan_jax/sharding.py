@@ -6,7 +6,8 @@ one device, to rounding.
 """
 
 import jax
-from jax import lax
+import numpy as np
+from jax import Array, lax
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 AXIS = "data"
@@ -20,6 +21,16 @@ def make_mesh() -> jax.sharding.Mesh:
 def replicated(mesh: jax.sharding.Mesh) -> NamedSharding:
     """Returns the placement of a whole copy on each device."""
     return NamedSharding(mesh, PartitionSpec())
+
+
+def copy_of_key(key: Array) -> Array:
+    """Copies PRNG keys, placed alike, by way of the host, so that nothing is compiled.
+
+    `jax.device_put(key, may_alias=False)` shares the memory on several devices.
+    """
+    data = jax.random.key_data(key)
+    data = jax.device_put(np.array(data), data.sharding)
+    return jax.random.wrap_key_data(data, impl=jax.random.key_impl(key))
 
 
 def split_batch(batch, axis: int):

@@ -89,7 +89,7 @@ def train(config: ConfigDict, path: Path, override: bool = False) -> TrainState:
         workdir.write(path, workdir.describe(config, source.info))
         announce(path, source.info)
         # A copy of the key, since the state's own arrays are given up to the steps.
-        key = jax.device_put(state.key, may_alias=False)
+        key = sharding.copy_of_key(state.key)
         feed = open_feed(source, config, key, step, mesh)
         writers = Writers(path, config.num_steps, step, rewrite=override)
         stack.callback(writers.close)
