@@ -79,7 +79,7 @@ ROWS = [
     ((RING, "--config.penalties=r1(weight=-1)"), r"'r1': weight must be a number"),
     ((RING, "--config.penalties=r1,r1(weight=2)"), r"penalty 'r1' is given twice"),
     ((RING, "--config.penalties=r1(3"), r"cannot read 'r1\(3'"),
-    ((RING, "--config.model=mpl"), r"unknown model 'mpl'; did you mean 'mlp'\? \(valid: dcgan, mlp\)"),
+    ((RING, "--config.model=mpl"), r"unknown model 'mpl'; did you mean 'mlp'\? \(valid: dcgan, mlp, resnet\)"),
     ((RING, "--config.model=dcgan"), r"dcgan makes images .*--config.model=mlp"),
     ((RING, "--config.generator=depht=3"), r"unknown option of mlp.Generator 'depht'; did you mean 'depth'"),
     ((RING, "--config.generator=output='step'"), r"unknown output of mlp.Generator 'step'"),

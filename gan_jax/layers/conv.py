@@ -39,7 +39,7 @@ Layouts are NHWC for images and HWIO for kernels.
 
 import functools
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import flax.linen as nn
@@ -216,19 +216,23 @@ class _Form(NamedTuple):
         ]
 
 
+def _choices(size: int, kernel: int, stride: int, padding: int) -> Iterator[_Axis]:
+    """Yields the ways to treat an axis of x and w of these sizes."""
+    blocks = -(-kernel // stride)
+    outputs = (size + 2 * padding - kernel) // stride + 1
+    yield _Axis(blocks, outputs, windows=blocks)
+    yield _Axis(blocks, outputs + blocks - 1, copies=blocks)
+    if blocks in _WINOGRAD:
+        yield _Axis(blocks, -(-outputs // 2), products=blocks + 1)
+
+
 def _form(x_shape, w_shape, stride: int, padding: int) -> _Form:
     """Returns the cheapest form of a convolution."""
-
-    def choices(size, kernel):
-        blocks = -(-kernel // stride)
-        outputs = (size + 2 * padding - kernel) // stride + 1
-        yield _Axis(blocks, outputs, windows=blocks)
-        yield _Axis(blocks, outputs + blocks - 1, copies=blocks)
-        if blocks in _WINOGRAD:
-            yield _Axis(blocks, -(-outputs // 2), products=blocks + 1)
-
-    axes = map(choices, x_shape[1:3], w_shape[:2])
-    forms = (_Form(stride, padding, *axes) for axes in itertools.product(*axes))
+    axes = (
+        _choices(*n, stride, padding)
+        for n in zip(x_shape[1:3], w_shape[:2], strict=True)
+    )
+    forms = (_Form(stride, padding, *pair) for pair in itertools.product(*axes))
     return min(forms, key=lambda form: form.cost(*w_shape[2:]))
 
 

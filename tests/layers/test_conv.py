@@ -1,3 +1,5 @@
+import itertools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -14,6 +16,7 @@ CASES = [  # kernel, stride, padding, height and width
     (3, 1, 1, (5, 6)),
     (5, 2, 2, (9, 8)),  # the stride does not divide the kernel
     (1, 2, 0, (5, 7)),
+    (1, 1, 0, (4, 4)),
 ]
 
 
@@ -144,3 +147,51 @@ def test_the_transpose_doubles_and_has_the_convolutions_kernel():
     np.testing.assert_allclose(
         (out * y).sum(), (x * down.apply(kernel, y)).sum(), rtol=1e-4
     )
+
+
+def test_every_form_is_the_same_trilinear_form():
+    """The cheapest form differs from size to size; all must be right at any."""
+    for kernel, stride, padding, size in CASES:
+        x, w = operands(kernel, size, False)
+        y = lax_conv(x, w, stride, padding)
+        y = jax.random.normal(KEYS[2], y.shape)
+        wanted = (lax_conv(x, w, stride, padding) * y).sum()
+        axes = [list(conv._choices(n, kernel, stride, padding)) for n in size]
+        assert {len(choices) for choices in axes} == {
+            2 + (-(-kernel // stride) in (2, 3))
+        }
+        for pair in itertools.product(*axes):
+            form = conv._Form(stride, padding, *pair)
+            products = zip(form.X(x), form.W(w), form.Y(y), strict=True)
+            got = sum(((a @ b) * c).sum() for a, b, c in products)
+            np.testing.assert_allclose(got, wanted, rtol=1e-4, atol=1e-3, err_msg=pair)
+
+
+@pytest.mark.parametrize(
+    ("x", "w", "chosen"),
+    [
+        # Few channels in: windows of x. Few out: copies of y. Many: Winograd.
+        ((8, 28, 28, 1), (4, 4, 1, 64), "windows"),
+        ((8, 32, 32, 256), (3, 3, 256, 3), "copies"),
+        ((8, 16, 16, 512), (4, 4, 512, 512), "products"),
+        ((8, 16, 16, 256), (3, 3, 256, 256), "products"),
+    ],
+)
+def test_the_form_suits_the_channels(x, w, chosen):
+    form = conv._form(x, w, 2 if w[0] == 4 else 1, 1)
+    assert all(getattr(axis, chosen) > 1 for axis in (form.rows, form.columns))
+
+
+def test_up_sampling_and_pooling_are_part_of_the_convolution():
+    x = jax.random.normal(KEYS[0], (2, 6, 8, 3))
+    how = {"kernel": 3, "stride": 1, "padding": 1}
+    plain, up, pool = (
+        layer(5, **how) for layer in (conv.Conv, conv.UpConv, conv.ConvPool)
+    )
+    params = plain.init(KEYS[1], x)
+    np.testing.assert_allclose(
+        up.apply(params, x), plain.apply(params, conv.upsample(x)), atol=1e-5
+    )
+    pooled = conv.average_pool(plain.apply(params, x))
+    np.testing.assert_allclose(pool.apply(params, x), pooled, atol=1e-5)
+    np.testing.assert_allclose(conv.average_pool(conv.upsample(x)), x, rtol=1e-6)

@@ -33,6 +33,11 @@ def abstract(module, x, labels=None):
             for side in (8, 14, 28, 32, 56, 64, 128)
             for channels in (1, 3)
         ],
+        *[
+            ("resnet", (side, side, channels))
+            for side in (32, 64)
+            for channels in (1, 3)
+        ],
     ],
 )
 def test_shapes(model, shape, num_classes):
@@ -46,6 +51,10 @@ def test_shapes(model, shape, num_classes):
 
 def conv(i, o, bias=False):
     return 16 * i * o + o * bias
+
+
+def conv3(i, o):
+    return 9 * i * o + o
 
 
 # The networks' parameters, counted by hand from their definitions: the last number of
@@ -73,6 +82,14 @@ def conv(i, o, bias=False):
             {"shape": (2,), "model": "mlp", "width": 128, "latent_size": 2},
             3 * 128 + 129 * 128 + 129 * 2,
             3 * 128 + 129 * 128 + 129,
+        ),
+        (
+            {"shape": (32, 32, 3), "model": "resnet", "latent_size": 128},
+            129 * 4096
+            + 3 * (2 * conv3(256, 256) + 256 * 257 + 4 * 256)
+            + 2 * 256
+            + conv3(256, 3),
+            conv3(3, 128) + 7 * conv3(128, 128) + 4 * 128 + 129 * 128 + 129,
         ),
     ],
 )
@@ -141,4 +158,11 @@ def test_labels_change_what_both_players_return(model):
 def test_dcgan_refuses_what_it_cannot_make(shape):
     gan = build(shape=shape, generator="output='tanh'")
     with pytest.raises(UserError, match=r"^dcgan (cannot make|makes images)"):
+        abstract(gan.generator, jnp.zeros((2, 100)))
+
+
+@pytest.mark.parametrize("shape", [(28, 28, 1), (128, 128, 3), (32, 64, 3), (2,)])
+def test_resnet_refuses_what_it_cannot_make(shape):
+    gan = build(shape=shape, model="resnet", generator="output='tanh'")
+    with pytest.raises(UserError, match=r"^resnet makes images of 32x32 or 64x64"):
         abstract(gan.generator, jnp.zeros((2, 100)))

@@ -1,0 +1,73 @@
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from gan_jax.layers.conv import Conv
+from gan_jax.layers.spectral import COLLECTION, SpectralNorm, power_iterations
+
+KEY = jax.random.key(0)
+CASES = [
+    (nn.Dense(7), (2, 5), "kernel"),
+    (Conv(4, kernel=3, stride=1, padding=1), (2, 6, 6, 3), "kernel"),
+]
+
+
+def matrix(kernel):
+    return np.asarray(kernel).reshape(-1, kernel.shape[-1])
+
+
+def test_a_hundred_iterations_find_numpys_singular_value():
+    for shape in ((9, 4), (4, 9), (16, 16)):
+        w = jax.random.normal(KEY, shape)
+        u, v = power_iterations(w, jnp.ones(shape[1]), 100)
+        top = np.linalg.svd(w, compute_uv=False)[0]
+        np.testing.assert_allclose(v @ w @ u, top, rtol=1e-3)
+        np.testing.assert_allclose(
+            [jnp.linalg.norm(u), jnp.linalg.norm(v)], 1, rtol=1e-5
+        )
+
+
+@pytest.mark.parametrize(("layer", "shape", "name"), CASES)
+def test_after_a_hundred_steps_the_layer_has_norm_one(layer, shape, name):
+    x = jax.random.normal(KEY, shape)
+    normed = SpectralNorm(layer)
+    variables = normed.init(KEY, x)
+    params = variables["params"]["layer"]
+    assert params.keys() == {name, "bias"}  # as they are without it
+
+    @jax.jit
+    def pass_(stats):
+        return normed.apply(
+            {"params": variables["params"], **stats}, x, mutable=[COLLECTION]
+        )
+
+    stats = {COLLECTION: variables[COLLECTION]}
+    for _ in range(100):
+        y, stats = pass_(stats)
+    top = np.linalg.svd(matrix(params[name]), compute_uv=False)[0]
+    scaled = {**params, name: params[name] / top}
+    np.testing.assert_allclose(
+        y, layer.apply({"params": scaled}, x), rtol=1e-3, atol=1e-4
+    )
+    frozen = normed.apply({"params": variables["params"], **stats}, x)
+    np.testing.assert_allclose(frozen, y, rtol=1e-4, atol=1e-5)
+
+
+def test_the_gradient_is_that_of_the_quotient():
+    """d(W / s) for s = v'Wu with u, v constant (arXiv:1802.05957, eq. 12)."""
+    layer = nn.Dense(4, use_bias=False)
+    x, g = jax.random.normal(KEY, (2, 3)), jax.random.normal(KEY, (2, 4))
+    normed = SpectralNorm(layer)
+    variables = normed.init(KEY, x)
+
+    def loss(params):
+        return (normed.apply({**variables, "params": params}, x) * g).sum()
+
+    got = jax.grad(loss)(variables["params"])["layer"]["kernel"]
+    w = variables["params"]["layer"]["kernel"]
+    u, v = (variables[COLLECTION][f"kernel_{n}"] for n in "uv")
+    sigma = v @ w @ u
+    wanted = (x.T @ g - ((x @ w / sigma) * g).sum() * jnp.outer(v, u)) / sigma
+    np.testing.assert_allclose(got, wanted, rtol=1e-4, atol=1e-5)
