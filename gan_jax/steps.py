@@ -59,7 +59,7 @@ def d_step(
       D(G(z)), `d_accuracy`, `d_grad_norm`, and each penalty's mean, `penalty_NAME`.
     """
     real, labels = gan.to_float(batch["image"]), batch.get("label")
-    latents = gan.latent.sample(_update_key(state, "d_noise", update), len(real))
+    latents = _noise(gan, _update_key(state, "d_noise", update), len(real))
     fake, _ = generate(gan, _variables(state.g), latents, labels)
 
     def objective(params):
@@ -92,8 +92,7 @@ def g_step(gan: GAN, state: TrainState, batch: dict) -> tuple[TrainState, Metric
       The new state, one step on, and the metrics `g_loss` and `g_grad_norm`.
     """
     real, labels = gan.to_float(batch["image"]), batch.get("label")
-    key = purpose_key(state.key, state.step, "g_noise")
-    latents = gan.latent.sample(key, len(real))
+    latents = _noise(gan, purpose_key(state.key, state.step, "g_noise"), len(real))
 
     def objective(params):
         variables = {"params": params, **state.g.stats}
@@ -231,6 +230,10 @@ def purpose_key(key: Array, step: Array | int, purpose: str) -> Array:
     """Returns the key of one use of randomness: a function of (seed, step, purpose)."""
     purpose_id = jnp.uint32(zlib.crc32(purpose.encode()))
     return jax.random.fold_in(jax.random.fold_in(key, step), purpose_id)
+
+
+def _noise(gan: GAN, key: Array, num: int) -> Array:
+    return sharding.split_batch(gan.latent.sample(key, num), axis=0)
 
 
 def _update_key(state: TrainState, purpose: str, update: Array | int) -> Array:

@@ -1,3 +1,5 @@
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,7 +9,9 @@ import pytest
 import gan_jax
 from gan_jax import losses, optim
 from gan_jax.data import toy
-from gan_jax.data.feed import Drawn
+from gan_jax.data.feed import Drawn, Resident
+from gan_jax.layers.spectral import power_iterations
+from gan_jax.models import mlp
 from gan_jax.steps import purpose_key
 
 KEY = jax.random.key(0)
@@ -271,3 +275,48 @@ def test_linear_schedule_reaches_zero():
         update, opt = tx.update(jnp.ones(()), opt)
         moved.append(-float(update))
     np.testing.assert_allclose(moved, [1, 0.75, 0.5, 0.25, 0], atol=1e-6)
+
+
+def test_singular_vectors_move_once_in_a_d_step_and_not_in_a_g_step():
+    gan, state = make(shape=(32, 32, 1), model="resnet", width=1, penalties="r1")
+    after, _ = D_STEP(gan, state, batch_of(gan))
+    for layer in ("_Down_0", "_Down_3"):
+        norm = state.d.stats["spectral"][layer]["SpectralNorm_0"]
+        kernel = state.d.params[layer]["Conv_0"]["kernel"]
+        w = kernel.reshape(-1, kernel.shape[-1])
+        once = power_iterations(w, norm["kernel_u"], 1)
+        got = after.d.stats["spectral"][layer]["SpectralNorm_0"]
+        np.testing.assert_allclose(got["kernel_u"], once[0], atol=1e-5)
+        assert not np.allclose(got["kernel_v"], norm["kernel_v"], atol=1e-6)
+    unmoved, _ = G_STEP(gan, after, batch_of(gan))
+    assert_same(unmoved.d, after.d)
+
+
+@pytest.mark.parametrize("num_classes", [0, 3])
+def test_one_batch_of_both_is_as_good_as_two(num_classes):
+    """Where examples do not mix, real and generated ones may share a batch."""
+
+    class Apart(mlp.Discriminator):
+        per_example = False
+
+    together, state = make(**POINTS, num_classes=num_classes, penalties="r1")
+    fields = {
+        k: getattr(together.discriminator, k) for k in ("shape", "num_classes", "width")
+    }
+    apart = dataclasses.replace(together, discriminator=Apart(**fields))
+    one, ours = D_STEP(together, state, batch_of(together))
+    two, theirs = D_STEP(apart, state, batch_of(apart))
+    assert_close(ours, theirs, rtol=1e-4, atol=1e-6)
+    assert_close(one.d.params, two.d.params, rtol=1e-3, atol=1e-5)
+
+
+def test_a_chunk_moves_nothing_between_host_and_device():
+    gan, state = make(**SMALL)
+    images = jnp.zeros((16, *gan.shape), jnp.uint8)
+    feed = Resident(jax.random.key(1), images, jnp.zeros(16, jnp.int32), 4, 1)
+    chunk = jax.jit(gan_jax.train_chunk, static_argnames="n", donate_argnames="state")
+    state, _ = chunk(gan, state, feed, n=3)
+    with jax.transfer_guard("disallow"):
+        state, metrics = jax.block_until_ready(chunk(gan, state, feed, n=3))
+    assert int(state.step) == 6
+    assert metrics["g_loss"].shape == (3,)
