@@ -13,9 +13,15 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 AXIS = "data"
 
 
-def make_mesh() -> jax.sharding.Mesh:
-    """Returns the mesh of all devices, one axis; set it with `jax.set_mesh`."""
-    return jax.make_mesh((jax.device_count(),), (AXIS,), axis_types=(AxisType.Auto,))
+def make_mesh(num: int | None = None) -> jax.sharding.Mesh:
+    """Returns the mesh of the first `num` devices, one axis, or of all.
+
+    Set it with `jax.set_mesh`.
+    """
+    devices = jax.devices()[:num]
+    return jax.make_mesh(
+        (len(devices),), (AXIS,), axis_types=(AxisType.Auto,), devices=devices
+    )
 
 
 def replicated(mesh: jax.sharding.Mesh) -> NamedSharding:

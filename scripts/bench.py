@@ -25,6 +25,7 @@ import functools
 import importlib.util
 import json
 import math
+import os
 import statistics
 import subprocess
 import sys
@@ -32,44 +33,22 @@ import tempfile
 import time
 from pathlib import Path
 
-import flax.struct
 import jax
 import jax.numpy as jnp
 from absl import flags
+from collectives import reductions
+from overhead import overhead
+from workloads import WORKLOADS, compiled, setup
 
-from gan_jax import build, cli, init_state, train_chunk, train_step
-from gan_jax.data import toy
-from gan_jax.data.feed import Drawn
+from gan_jax import cli, init_state, replicas, steps, train_chunk, train_step
 from gan_jax.errors import UserError, unknown
 
-# The networks of the DCGAN paper and its 28x28 form, an MLP on eight Gaussians, and
-# SNGAN's ResNet. Adam(2e-4, b1=0.5, b2=0.999), non-saturating loss unless said.
-WORKLOADS = {
-    "mlp_ring": {
-        "shape": (2,),
-        "model": "mlp",
-        "width": 128,
-        "latent_size": 2,
-        "discriminator": "slope=0.0",
-        "batch_size": 256,
-    },
-    "dcgan28": {"shape": (28, 28, 1), "batch_size": 128},
-    "dcgan28_r1": {"shape": (28, 28, 1), "batch_size": 128, "penalties": "r1"},
-    "dcgan64": {"shape": (64, 64, 3), "batch_size": 32},
-    "sngan32": {
-        "shape": (32, 32, 3),
-        "model": "resnet",
-        "latent_size": 128,
-        "loss": "hinge",
-        "batch_size": 32,
-    },
-}
 PEER = Path(__file__).with_name("peer_torch.py")
 MODES = ("eager", "channels_last", "compile", "compile+channels_last")
 
 WORKLOAD = flags.DEFINE_list("workload", "dcgan28", "Names of workloads, or all.")
 TURNS = flags.DEFINE_integer("turns", 7, "How often each is timed.", lower_bound=1)
-SECONDS = flags.DEFINE_float("seconds", 0.5, "At least so long a turn.")
+SECONDS = flags.DEFINE_float("seconds", 2.0, "At least so long a turn.")
 VS_TORCH = flags.DEFINE_bool("vs-torch", False, "Time PyTorch's modes in turn.")
 REPLICAS = flags.DEFINE_list("replicas", [], "Numbers of seeds in one program.")
 DEVICES = flags.DEFINE_list("devices", [], "Numbers of devices to compile for.")
@@ -78,21 +57,6 @@ JSON = flags.DEFINE_bool("json", False, "Print one JSON object a line.")
 
 
 # --- What is timed ------------------------------------------------------------------
-
-
-@flax.struct.dataclass
-class OneBatch:
-    """A feed that gives the same batch in every step."""
-
-    images: jax.Array
-
-    def window(self, step: jax.Array, n: int) -> jax.Array:
-        """Returns nothing but the number of steps, as a leading axis."""
-        return jnp.arange(n)
-
-    def batch(self, drawn: jax.Array) -> dict[str, jax.Array]:
-        """Returns the batch."""
-        return {"image": self.images}
 
 
 class Ours:
@@ -183,23 +147,6 @@ class Torch:
         self._process.wait()
         self._log.seek(0)
         raise RuntimeError((self._log.read().splitlines() or ["no output"])[-1])
-
-
-def setup(name: str):
-    """Returns a workload's GAN, a key, and its feed."""
-    arguments = dict(WORKLOADS[name])
-    size = arguments.pop("batch_size")
-    gan, key = build(**arguments), jax.random.key(0)
-    if len(gan.shape) == 1:
-        return gan, key, Drawn(key, toy.ring(), size)
-    return gan, key, OneBatch(jax.random.normal(key, (size, *gan.shape)))
-
-
-def compiled(function, gan, state, fed):
-    """Compiles a step or a chunk, its state donated; returns it, and the seconds."""
-    start = time.perf_counter()
-    program = jax.jit(function, donate_argnums=1).lower(gan, state, fed).compile()
-    return program, time.perf_counter() - start
 
 
 # --- What limits it -----------------------------------------------------------------
@@ -319,6 +266,63 @@ def _compared(times: dict, peers: dict, failed: dict) -> dict:
     }
 
 
+def replicated(name: str, num: int, turns: int, seconds: float) -> dict:
+    """Times `num` replicas of a workload in one program.
+
+    Args:
+      name: of the workload.
+      num: how many.
+      turns: how often.
+      seconds: at least so long a turn.
+    """
+    gan, _, feed = setup(name)
+    algorithm = replicas if num > 1 else steps
+    key = replicas.root_key(0, num)
+    if hasattr(feed, "key"):
+        feed = feed.replace(key=key)
+    state = jax.jit(algorithm.init_state, static_argnums=0)(gan, key)
+
+    def once(state, n):
+        start = time.perf_counter()
+        state, _ = jax.block_until_ready(chunks[n](gan, state, feed))
+        return state, (time.perf_counter() - start) * 1e3 / n
+
+    chunks = {}
+    chunks[2], compile_s = compiled(
+        functools.partial(algorithm.train_chunk, n=2), gan, state, feed
+    )
+    state, _ = once(state, 2)
+    state, ms = once(state, 2)
+    n = max(2, math.ceil(seconds * 1e3 / ms))
+    chunks[n], _ = compiled(
+        functools.partial(algorithm.train_chunk, n=n), gan, state, feed
+    )
+    times = []
+    for _ in range(turns):
+        state, ms = once(state, n)
+        times.append(ms)
+    ms = statistics.median(times)
+    return {
+        "workload": name,
+        "replicas": num,
+        "ms_per_step": round(ms, 3),
+        "ms_per_replica": round(ms / num, 3),
+        "compile_s": round(compile_s, 2),
+    }
+
+
+def compare_replicas(name: str, numbers: list[int], turns: int, seconds: float):
+    """Yields what each number of replicas costs, against as many single programs."""
+    one = None
+    for num in numbers:
+        result = replicated(name, num, turns, seconds)
+        one = one or (result if num == 1 else replicated(name, 1, turns, seconds))
+        yield result | {
+            "cost_to_one": round(result["ms_per_replica"] / one["ms_per_step"], 3),
+            "compile_saved_s": round(num * one["compile_s"] - result["compile_s"], 2),
+        }
+
+
 def main() -> None:
     """Runs the command."""
     names = list(WORKLOADS) if WORKLOAD.value == ["all"] else WORKLOAD.value
@@ -329,8 +333,45 @@ def main() -> None:
         raise UserError(f"--seconds={SECONDS.value}: it must be more than 0")
     if VS_TORCH.value and importlib.util.find_spec("torch") is None:
         raise UserError("--vs-torch needs PyTorch: pip install torch")
+    seeds, devices = numbers(REPLICAS), numbers(DEVICES)
+    if devices:
+        virtual_devices(max(devices))
+    if OVERHEAD.value:
+        show(overhead(TURNS.value))
     for name in names:
-        show(measure(name, TURNS.value, SECONDS.value, VS_TORCH.value))
+        for num in devices:
+            show(reductions(name, num))
+        for result in compare_replicas(name, seeds, TURNS.value, SECONDS.value):
+            show(result)
+        if not (devices or seeds or OVERHEAD.value):
+            show(measure(name, TURNS.value, SECONDS.value, VS_TORCH.value))
+
+
+def numbers(flag: flags.FlagHolder) -> list[int]:
+    """Returns the numbers that a flag lists.
+
+    Raises:
+      UserError: one is no whole number from 1 on.
+    """
+    for text in flag.value:
+        if not text.isdecimal() or int(text) < 1:
+            raise UserError(f"--{flag.name}={text}: give whole numbers from 1 on")
+    return [int(text) for text in flag.value]
+
+
+def virtual_devices(wanted: int) -> None:
+    """Makes eight devices of a CPU, unless the environment says how many.
+
+    Raises:
+      UserError: there are fewer than `wanted`.
+    """
+    if not (os.environ.get("JAX_NUM_CPU_DEVICES") or "XLA_FLAGS" in os.environ):
+        jax.config.update("jax_num_cpu_devices", 8)
+    if wanted > jax.device_count():
+        raise UserError(
+            f"--devices={wanted}: there are {jax.device_count()} (of a CPU as many as "
+            "JAX_NUM_CPU_DEVICES says)"
+        )
 
 
 def show(result: dict) -> None:

@@ -1,9 +1,19 @@
+import importlib.util
 import json
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[1]
+COMMON = {"workload", "ms_per_step"}
+TIMED = {
+    *COMMON,
+    *("parameters", "min_ms", "max_ms", "single_ms", "steps_per_chunk", "turns"),
+    *("compile_s", "compile_step_s", "gflop", "gbyte", "peak_gflop_s", "copy_gbyte_s"),
+    *("floor_ms", "limit", "share_of_floor", "memory_mb"),
+}
 
 
 def bench(*args):
@@ -16,19 +26,59 @@ def bench(*args):
     )
 
 
-def test_prints_one_json_object():
-    done = bench("--workload=mlp_ring", "--seconds=0.5", "--json")
+def results(*args):
+    done = bench(*args, "--seconds=0.01", "--turns=2", "--json")
     assert done.returncode == 0, done.stderr
-    result = json.loads(done.stdout)
-    assert result.keys() == {
-        *("workload", "ms_per_step", "min_ms", "steps", "compile_s"),
-    }
-    assert result["workload"] == "mlp_ring"
-    assert 0 < result["min_ms"] <= result["ms_per_step"]
-    assert result["steps"] >= 5
+    return [json.loads(line) for line in done.stdout.splitlines()]
 
 
-def test_refuses_an_unknown_workload():
-    done = bench("--workload=dcgan29")
+def test_times_a_workload_and_says_what_limits_it():
+    (result,) = results("--workload=mlp_ring")
+    assert result.keys() == TIMED
+    assert result["parameters"] == [17154, 17025]
+    assert 0 < result["min_ms"] <= result["ms_per_step"] <= result["max_ms"]
+    assert result["limit"] in ("arithmetic", "memory")
+    # Forward and backward: G once and thrice, D thrice for two batches and for G's.
+    macs = 256 * (4 * (2 * 128 + 128**2 + 2 * 128) + 9 * (2 * 128 + 128**2 + 128))
+    assert result["gflop"] == pytest.approx(2e-9 * macs, rel=0.2)
+
+
+def test_replicas_cost_and_compile():
+    one, three = results("--workload=mlp_ring", "--replicas=1,3")
+    assert one.keys() == three.keys()
+    assert one.keys() > COMMON
+    assert (one["replicas"], three["replicas"]) == (1, 3)
+    assert three["ms_per_replica"] == pytest.approx(three["ms_per_step"] / 3, rel=0.01)
+
+
+def test_devices_exchange_gradients_and_nothing_that_grows_with_the_batch():
+    one, two = results("--workload=mlp_ring", "--devices=1,2")
+    assert (one["all-reduce"], one["all-reduce_mbyte"]) == (0, 0)
+    assert two.keys() == one.keys()  # all-reduces and no other kind
+    assert two["all-reduce"] == 2  # one of each player's gradient
+    # The gradients of both players, float32, and some means.
+    assert 4 * 34179 <= 1e6 * two["all-reduce_mbyte"] <= 4 * 34179 + 400
+
+
+BAD = [
+    (("--workload=dcgan29",), "unknown workload 'dcgan29'; did you mean 'dcgan28'"),
+    (("--replicas=0",), "--replicas=0: give whole numbers from 1 on"),
+    (("--replicas=two",), "--replicas=two: give whole numbers from 1 on"),
+    (("--devices=16",), "--devices=16: there are 8"),
+    (("--seconds=0",), "--seconds=0.0: it must be more than 0"),
+    pytest.param(
+        ("--vs-torch",),
+        "--vs-torch needs PyTorch: pip install torch",
+        marks=pytest.mark.skipif(
+            importlib.util.find_spec("torch") is not None, reason="PyTorch is there"
+        ),
+    ),
+]
+
+
+@pytest.mark.parametrize(("args", "message"), BAD)
+def test_refuses(args, message):
+    done = bench(*args)
     assert (done.returncode, done.stdout) == (2, "")
-    assert "unknown workload 'dcgan29'; did you mean 'dcgan28'" in done.stderr
+    assert done.stderr.startswith(f"error: {message}")
+    assert done.stderr.count("\n") == 1
