@@ -20,7 +20,8 @@ class SpectralNorm(nn.Module):
     mutable; elsewhere they stay. They are constants to the gradient, $\sigma$ is not.
 
     Attributes:
-      layer: any layer; what it has of one dimension, such as a bias, is left alone.
+      layer: a layer with a weight matrix or kernel; what it has of one dimension, such
+        as a bias, is left alone.
     """
 
     layer: nn.Module
@@ -28,12 +29,12 @@ class SpectralNorm(nn.Module):
     @nn.compact
     def __call__(self, *args) -> Array:
         """Applies the layer with its weights normalised."""
+        if self.is_initializing():
+            self.layer(*args)  # what it draws is kept as it is
         normalised = nn.map_variables(
             lambda layer: layer(*args),
             "params",
             functools.partial(jax.tree_util.tree_map_with_path, self._normalise),
-            init=self.is_initializing(),
-            mutable=self.is_initializing(),
         )
         return normalised(self.layer)
 

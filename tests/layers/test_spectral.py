@@ -55,6 +55,12 @@ def test_after_a_hundred_steps_the_layer_has_norm_one(layer, shape, name):
     np.testing.assert_allclose(frozen, y, rtol=1e-4, atol=1e-5)
 
 
+def test_the_layer_draws_its_weights_as_it_does_alone():
+    layer = nn.Dense(4, kernel_init=nn.initializers.constant(3.0))
+    params = SpectralNorm(layer).init(KEY, jnp.ones((2, 5)))["params"]["layer"]
+    np.testing.assert_array_equal(params["kernel"], jnp.full((5, 4), 3.0))
+
+
 def test_the_gradient_is_that_of_the_quotient():
     """d(W / s) for s = v'Wu with u, v constant (arXiv:1802.05957, eq. 12)."""
     layer = nn.Dense(4, use_bias=False)
