@@ -9,7 +9,7 @@ that lies prepared does as well:
 
 The optimizer and five updates of D to one of G are those of Miyato et al. 2018
 (arXiv:1802.05957), setting C; so are the networks, 256 channels in G and 128 in D. They
-are meant for a GPU or TPU: on 2 CPU cores a step takes about ten seconds.
+are meant for a GPU or TPU: on 2 CPU cores a step takes many seconds.
 `configs/resnet32.py:conditional` gives both players the classes.
 """
 

@@ -41,6 +41,10 @@ class Checkpoints:
         if step not in self._manager.all_steps():
             self._manager.save(step, args=args.StandardSave(state))
 
+    def wait(self) -> None:
+        """Waits until what was saved is on disk."""
+        self._manager.wait_until_finished()
+
     def latest(self) -> int | None:
         """Returns the step of the newest checkpoint, None where there is none."""
         return self._manager.latest_step() if self._folder.exists() else None

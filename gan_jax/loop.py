@@ -43,7 +43,7 @@ def run(
     Args:
       gan: the static half.
       state: where to start, of one run or of several; its arrays are given up.
-      step: of that state; to ask the state itself would wait for the device.
+      step: of that state.
       feed: its `at(step, n)` is the feed of the next `n` steps.
       config: the experiment.
       checkpoints: where states are saved.

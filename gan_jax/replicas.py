@@ -49,7 +49,9 @@ def train_chunk(
     """
     # Outside the replicas' axis, so that a penalty that is not due is not computed.
     first = state.step.max()
-    drawn = jax.vmap(lambda feed: feed.window(first, n), (feed.axes,), 1)(feed)
+    drawn = jax.vmap(
+        lambda feed: feed.window(first, n), (feed.axes,), 1, axis_size=len(state.step)
+    )(feed)
 
     def body(state, now):
         step, drawn = now

@@ -70,9 +70,8 @@ class Ours:
     def __init__(self, name: str, seconds: float):
         self.gan, key, self.feed = setup(name)
         self.state = jax.jit(init_state, static_argnums=0)(self.gan, key)
-        self.batch = jax.jit(lambda feed: feed.batch(feed.window(0, 1)[0]))(self.feed)
         self.step, self.compile_step_s = compiled(
-            train_step, self.gan, self.state, self.batch
+            _step, self.gan, self.state, self.feed
         )
         self.singly(2)
         n = max(2, math.ceil(seconds * 1e3 / self.singly(2)))
@@ -94,7 +93,7 @@ class Ours:
         """Returns the milliseconds each of `n` single calls took."""
         start = time.perf_counter()
         for _ in range(n):
-            self.state, metrics = self.step(self.gan, self.state, self.batch)
+            self.state, metrics = self.step(self.gan, self.state, self.feed)
         jax.block_until_ready((self.state, metrics))
         return (time.perf_counter() - start) * 1e3 / n
 
@@ -104,6 +103,10 @@ class Ours:
             sum(x.size for x in jax.tree.leaves(player.params))
             for player in (self.state.g, self.state.d)
         ]
+
+
+def _step(gan, state, feed):
+    return train_step(gan, state, feed.batch(feed.window(state.step, 1)[0]))
 
 
 class Torch:
@@ -127,10 +130,14 @@ class Torch:
             stderr=self._log,
             text=True,
         )
-        self.about = self._answer()
+        try:
+            self.about = self._answer()
+        except RuntimeError:
+            self.close()
+            raise
 
     def steps(self, n: int) -> float:
-        """Returns the median of the milliseconds that `n` steps took."""
+        """Returns the milliseconds that each of `n` steps took, their mean."""
         print(n, file=self._process.stdin, flush=True)
         return statistics.fmean(self._answer())
 
@@ -143,7 +150,9 @@ class Torch:
 
     def _answer(self):
         if line := self._process.stdout.readline():
-            return json.loads(line)
+            with contextlib.suppress(ValueError):
+                return json.loads(line)
+            raise RuntimeError(f"printed {line.strip()!r}")
         self._process.wait()
         self._log.seek(0)
         raise RuntimeError((self._log.read().splitlines() or ["no output"])[-1])
@@ -157,18 +166,19 @@ def peaks() -> tuple[float, float]:
     """Returns the machine's peaks: float32 operations, and bytes moved, a second."""
     side, numbers = 2048, 1 << 26
     a, x = jnp.ones((side, side)), jnp.ones(numbers)
-    operations = 2 * side**3 / _least(jax.jit(jnp.matmul), a, a)
-    return operations, 2 * x.nbytes / _least(jax.jit(lambda x: x + 1), x)
+    product = jax.jit(lambda a: a @ a / side)
+    copy = jax.jit(lambda x: x + 1, donate_argnums=0)  # into memory that is there
+    return 2 * side**3 / _least(product, a), 2 * x.nbytes / _least(copy, x)
 
 
-def _least(function, *args) -> float:
-    jax.block_until_ready(function(*args))
+def _least(function, x) -> float:
+    """Returns the least seconds that applying a function once more takes."""
     times = []
-    for _ in range(9):
+    for _ in range(10):
         start = time.perf_counter()
-        jax.block_until_ready(function(*args))
+        x = jax.block_until_ready(function(x))
         times.append(time.perf_counter() - start)
-    return min(times)
+    return min(times[1:])
 
 
 def limits(program, ms: float) -> dict:
@@ -325,6 +335,7 @@ def compare_replicas(name: str, numbers: list[int], turns: int, seconds: float):
 
 def main() -> None:
     """Runs the command."""
+    jax.config.update("jax_enable_compilation_cache", False)
     names = list(WORKLOADS) if WORKLOAD.value == ["all"] else WORKLOAD.value
     for name in names:
         if name not in WORKLOADS:
@@ -334,6 +345,8 @@ def main() -> None:
     if VS_TORCH.value and importlib.util.find_spec("torch") is None:
         raise UserError("--vs-torch needs PyTorch: pip install torch")
     seeds, devices = numbers(REPLICAS), numbers(DEVICES)
+    if devices and OVERHEAD.value:
+        raise UserError("--overhead is of one device: give --devices apart from it")
     if devices:
         virtual_devices(max(devices))
     if OVERHEAD.value:
@@ -365,7 +378,8 @@ def virtual_devices(wanted: int) -> None:
     Raises:
       UserError: there are fewer than `wanted`.
     """
-    if not (os.environ.get("JAX_NUM_CPU_DEVICES") or "XLA_FLAGS" in os.environ):
+    given = "host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
+    if not (given or "JAX_NUM_CPU_DEVICES" in os.environ):
         jax.config.update("jax_num_cpu_devices", 8)
     if wanted > jax.device_count():
         raise UserError(

@@ -4,10 +4,11 @@ import math
 import re
 
 import jax
-from workloads import compiled, setup
+from workloads import WORKLOADS, compiled, setup
 
 from gan_jax import init_state, sharding, train_step
 from gan_jax.checkpoint import placed
+from gan_jax.errors import UserError
 
 _COLLECTIVE = re.compile(
     r"= (\(.*?\)|\S+) (all-reduce|all-gather|all-to-all|reduce-scatter|"
@@ -28,6 +29,11 @@ def reductions(name: str, devices: int) -> dict:
       How many collective operations of each kind a step makes, and their bytes.
     """
     gan, key, feed = setup(name)
+    if WORKLOADS[name]["batch_size"] % devices:
+        raise UserError(
+            f"--devices={devices}: {name} has a batch of "
+            f"{WORKLOADS[name]['batch_size']}, which they must divide"
+        )
     mesh = sharding.make_mesh(devices)
     with jax.set_mesh(mesh):
         place = sharding.replicated(mesh)
@@ -43,7 +49,7 @@ def reductions(name: str, devices: int) -> dict:
     for kind in sorted(kinds | {"all-reduce"}):
         shapes = [shape for shape, other in found if other == kind]
         result[kind] = len(shapes)
-        result[f"{kind}_mbyte"] = round(sum(map(_size, shapes)) / 1e6, 4)
+        result[f"{kind}_mbyte"] = round(sum(map(_size, shapes)) / 1e6, 6)
     return result
 
 

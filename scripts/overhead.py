@@ -14,12 +14,11 @@ from gan_jax.resolve import user_object
 from gan_jax.writers import Writers
 
 
-def overhead(turns: int, steps: int = 100) -> dict:
+def overhead(turns: int) -> dict:
     """Times `configs/mnist.py` with its records and without, on the packaged sample.
 
     Args:
-      turns: how often each makes `steps` steps.
-      steps: a multiple of what is between two sheets.
+      turns: how often either goes from one checkpoint to the next.
 
     Returns:
       The seconds of either, and the share of the records in those with them.
@@ -38,13 +37,17 @@ def overhead(turns: int, steps: int = 100) -> dict:
         feed = open_feed(source, config, sharding.copy_of_key(state.key), 0, mesh)
         chunk = jax.jit(train_chunk, static_argnames="n", donate_argnames="state")
         step = 0
-        for turn in range(-1, turns):  # the first compiles
+        for turn in range(-1, turns):
+            steps = (
+                config.checkpoint_every if turn >= 0 else config.log_every
+            )  # compiles
             start = time.perf_counter()
             config.num_steps = step + steps
             state = loop.run(
                 gan, state, step, feed, config, checkpoints, writers, "overhead"
             )
             jax.block_until_ready(state)
+            checkpoints.wait()
             step, middle = step + steps, time.perf_counter()
             for _ in range(steps // config.log_every):
                 n = config.log_every
@@ -58,7 +61,7 @@ def overhead(turns: int, steps: int = 100) -> dict:
         writers.close()
     ratios = [a / b for a, b in zip(*seconds.values(), strict=True)]
     return {
-        "steps": steps * turns,
+        "steps": config.checkpoint_every * turns,
         **{f"seconds_{key}": round(sum(v), 1) for key, v in seconds.items()},
         "overhead": round(statistics.median(ratios) - 1, 4),
     }

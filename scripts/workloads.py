@@ -63,6 +63,7 @@ def setup(name: str):
 
 def compiled(function, gan, state, fed):
     """Compiles a step or a chunk, its state donated; returns it, and the seconds."""
+    jax.clear_caches()  # whatever was compiled before
     start = time.perf_counter()
     program = jax.jit(function, donate_argnums=1).lower(gan, state, fed).compile()
     return program, time.perf_counter() - start

@@ -1,12 +1,19 @@
+import functools
 import importlib.util
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
 import pytest
 
+from gan_jax import replicas
+
 ROOT = Path(__file__).parents[1]
+DEVICES = ("XLA_FLAGS", "JAX_NUM_CPU_DEVICES")  # what may say how many there are
 COMMON = {"workload", "ms_per_step"}
 TIMED = {
     *COMMON,
@@ -20,6 +27,7 @@ def bench(*args):
     return subprocess.run(
         [sys.executable, "scripts/bench.py", *args],
         cwd=ROOT,
+        env={key: value for key, value in os.environ.items() if key not in DEVICES},
         capture_output=True,
         text=True,
         check=False,
@@ -51,6 +59,24 @@ def test_replicas_cost_and_compile():
     assert three["ms_per_replica"] == pytest.approx(three["ms_per_step"] / 3, rel=0.01)
 
 
+def test_replicas_of_any_workload_can_be_made():
+    sys.path.insert(0, str(ROOT / "scripts"))
+    try:
+        from workloads import WORKLOADS, setup
+    finally:
+        sys.path.pop(0)
+    for name in WORKLOADS:
+        gan, _, feed = setup(name)
+        keys = jax.eval_shape(lambda: replicas.root_key(0, 2))
+        if hasattr(feed, "key"):
+            feed = feed.replace(key=keys)
+        state = jax.eval_shape(functools.partial(replicas.init_state, gan), keys)
+        chunk = functools.partial(replicas.train_chunk, gan, n=3)
+        after, metrics = jax.eval_shape(chunk, state, feed)
+        assert jax.tree.map(jnp.shape, after) == jax.tree.map(jnp.shape, state)
+        assert {m.shape for m in metrics.values()} == {(3, 2)}
+
+
 def test_devices_exchange_gradients_and_nothing_that_grows_with_the_batch():
     one, two = results("--workload=mlp_ring", "--devices=1,2")
     assert (one["all-reduce"], one["all-reduce_mbyte"]) == (0, 0)
@@ -65,6 +91,8 @@ BAD = [
     (("--replicas=0",), "--replicas=0: give whole numbers from 1 on"),
     (("--replicas=two",), "--replicas=two: give whole numbers from 1 on"),
     (("--devices=16",), "--devices=16: there are 8"),
+    (("--devices=3", "--workload=dcgan64"), "--devices=3: dcgan64 has a batch of 32"),
+    (("--devices=2", "--overhead"), "--overhead is of one device"),
     (("--seconds=0",), "--seconds=0.0: it must be more than 0"),
     pytest.param(
         ("--vs-torch",),

