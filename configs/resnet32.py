@@ -7,9 +7,9 @@ that lies prepared does as well:
 
     ... --config.data.source=tfds --config.data.name=cifar10 --config.data.data_dir=
 
-The optimizer and five updates of D to one of G are those of Miyato et al. 2018
-(arXiv:1802.05957), setting C; so are the networks, 256 channels in G and 128 in D. They
-are meant for a GPU or TPU: on 2 CPU cores a step takes many seconds.
+The networks are those of Miyato et al. 2018 (arXiv:1802.05957), 256 channels in G and
+128 in D, with five updates of D to one of G and Adam without momentum. They are meant
+for a GPU or TPU: on 2 CPU cores a step takes many seconds.
 `configs/resnet32.py:conditional` gives both players the classes.
 """
 

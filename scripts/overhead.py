@@ -38,9 +38,8 @@ def overhead(turns: int) -> dict:
         chunk = jax.jit(train_chunk, static_argnames="n", donate_argnames="state")
         step = 0
         for turn in range(-1, turns):
-            steps = (
-                config.checkpoint_every if turn >= 0 else config.log_every
-            )  # compiles
+            # The first turn, a short one, is there to compile.
+            steps = config.log_every if turn < 0 else config.checkpoint_every
             start = time.perf_counter()
             config.num_steps = step + steps
             state = loop.run(
