@@ -8,14 +8,16 @@ import jax.numpy as jnp
 from gan_jax.errors import UserError
 from gan_jax.gan import GAN
 from gan_jax.resolve import one_line
+from gan_jax.sharding import DATA
 
 
-def check(gan: GAN, batch_size: int) -> None:
+def check(gan: GAN, batch_size: int, mesh: jax.sharding.Mesh) -> None:
     """Checks that the networks, the loss and the penalties fit each other.
 
     Args:
       gan: what to check.
       batch_size: the shapes are those of a batch of this size.
+      mesh: the devices that it is trained on.
 
     Raises:
       UserError: a part raises, or returns another shape than it must; or the devices
@@ -26,10 +28,10 @@ def check(gan: GAN, batch_size: int) -> None:
             "generator.output is 'linear', which is for points: images need 'tanh' "
             "or 'sigmoid'"
         )
-    if batch_size % jax.device_count():
+    if batch_size % mesh.shape[DATA]:
         raise UserError(
             f"batch_size is {batch_size}: it must be a multiple of the number of "
-            f"devices ({jax.device_count()})"
+            f"devices that share it ({mesh.shape[DATA]})"
         )
     _check_networks(gan, batch_size)
     _check_objective(gan, batch_size)

@@ -1,13 +1,50 @@
-"""Checkpoints of a run, by Orbax: asynchronous, committed whole, the last few kept."""
+"""Checkpoints of a run, by Orbax: asynchronous, committed whole, the last few kept.
+
+Beside the state a checkpoint carries what a run needs to go on as if it had not been
+stopped, the number of its format, and a checksum of each array: what a disk or a copy
+has changed is found out, and the checkpoint before it is used.
+"""
 
 import functools
+import json
+import sys
+import zlib
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
+import numpy as np
 
+from gan_jax import hosts, sharding
 from gan_jax.errors import UserError
 from gan_jax.resolve import one_line
 from gan_jax.state import TrainState
+
+FORMAT = 1
+SET_ASIDE = "damaged"  # beside the folder of the checkpoints
+
+
+class NotSaved(OSError):
+    """A checkpoint could not be written; those before it are as they were."""
+
+
+class Damaged(Exception):
+    """A checkpoint does not hold what was saved; says why."""
+
+
+class Saved(NamedTuple):
+    """What a checkpoint holds.
+
+    Attributes:
+      step: chunks have been made up to it.
+      state: of the run.
+      carried: what else the run needs, see `Checkpoints.save`.
+    """
+
+    step: int
+    state: TrainState
+    carried: dict
 
 
 class Checkpoints:
@@ -18,7 +55,7 @@ class Checkpoints:
 
     Args:
       folder: made at the first save where it is missing.
-      keep: how many are kept, the latest ones; None keeps all.
+      keep: how many are kept, the latest ones; None keeps all, and only reads.
     """
 
     def __init__(self, folder: Path, keep: int | None = None):
@@ -28,71 +65,213 @@ class Checkpoints:
     def _manager(self):
         import orbax.checkpoint as ocp
 
+        options = ocp.CheckpointManagerOptions(
+            max_to_keep=self._keep,
+            cleanup_tmp_directories=self._keep is not None,
+        )
         return ocp.CheckpointManager(
             self._folder,
-            options=ocp.CheckpointManagerOptions(max_to_keep=self._keep),
+            options=options,
             item_handlers=ocp.StandardCheckpointHandler(),
         )
 
-    def save(self, state: TrainState, step: int) -> None:
-        """Copies a state off the device, and writes it in the background."""
+    def save(self, state: TrainState, step: int, carried: dict) -> None:
+        """Copies a state off the device, and writes it in the background.
+
+        Args:
+          state: of the run.
+          step: chunks have been made up to it.
+          carried: what else must be there when the run goes on; of what JSON holds.
+
+        Raises:
+          NotSaved: it could not be written, or the one before it could not.
+        """
         from orbax.checkpoint import args
 
-        if step not in self._manager.all_steps():
-            self._manager.save(step, args=args.StandardSave(state))
+        self.wait()
+        if step in self._steps():
+            return
+        arrays = {name: [*leaf] for name, leaf in _describe(state).items()}
+        text = json.dumps({"carried": carried, "arrays": arrays})
+        about = {"format": FORMAT, "text": text, "checksum": zlib.crc32(text.encode())}
+        try:
+            self._manager.save(
+                step, args=args.StandardSave(state), custom_metadata=about
+            )
+        except Exception as error:  # Orbax has no one type for what may be wrong
+            raise self._failed(error) from error
 
     def wait(self) -> None:
-        """Waits until what was saved is on disk."""
-        self._manager.wait_until_finished()
+        """Waits until what was saved is on disk.
+
+        Raises:
+          NotSaved: it could not be written.
+        """
+        try:
+            if "_manager" in vars(self):
+                self._manager.wait_until_finished()
+        except Exception as error:
+            raise self._failed(error) from error
 
     def latest(self) -> int | None:
         """Returns the step of the newest checkpoint, None where there is none."""
-        return self._manager.latest_step() if self._folder.exists() else None
+        return max(self._steps(), default=None)
 
-    def restore(self, like: TrainState, step: int | None = None) -> TrainState:
-        """Reads a checkpoint.
+    def restore(self, like: TrainState, step: int | None = None) -> Saved:
+        """Reads a checkpoint, and leaves the folder as it is.
 
         Args:
           like: a state of the same shapes, as `jax.eval_shape` gives it, with the
             placement that the arrays shall have.
-          step: which, None for the newest.
+          step: which, None for the newest that is sound.
 
         Raises:
-          UserError: there is none of that step, or it holds another kind of state.
+          UserError: there is none of that step, it is damaged, or it holds another
+            kind of state.
+        """
+        steps = sorted(self._steps(), reverse=True)
+        if not steps or step not in (None, *steps):
+            there = ", ".join(map(str, reversed(steps))) or "none yet"
+            wanted = "" if step is None else f" of step {step}"
+            raise UserError(f"no checkpoint{wanted} in {self._folder} (there: {there})")
+        damaged = []
+        for candidate in steps if step is None else [step]:
+            try:
+                return self._read(like, candidate)
+            except Damaged as why:
+                damaged.append(f"{self._name(candidate)} is damaged ({why})")
+        hint = "" if step is None else "; choose another --step"
+        raise UserError(f"{'; '.join(damaged)}{hint}")
+
+    def resume(self, like: TrainState) -> Saved:
+        """Reads the newest checkpoint that is sound, and sets newer ones aside.
+
+        Args:
+          like: as for `restore`.
+
+        Raises:
+          UserError: as `restore`; then nothing has been moved.
+        """
+        saved = self.restore(like)
+        if damaged := [step for step in self._steps() if step > saved.step]:
+            if hosts.is_first():
+                for step in sorted(damaged):
+                    self._set_aside(step)
+            hosts.wait_for_all("set aside")
+            self._close()  # Orbax looks at the folder once
+        return saved
+
+    def roll_back(self, good: Callable[[dict], bool]) -> None:
+        """Removes the checkpoints after the newest one that is good.
+
+        Args:
+          good: tells it of what a checkpoint carries.
+
+        Raises:
+          NotSaved: the last one could not be written.
+        """
+        self.wait()
+        for step in sorted(self._steps(), reverse=True):
+            if good(self._about(step)["carried"]):
+                break
+            self._manager.delete(step)
+        self._close()
+
+    def close(self) -> None:
+        """Waits until all is on disk.
+
+        Raises:
+          NotSaved: it could not be written.
+        """
+        self.wait()
+        self._close()
+
+    def _steps(self) -> list[int]:
+        return list(self._manager.all_steps()) if self._folder.exists() else []
+
+    def _name(self, step: int) -> str:
+        return f"the checkpoint of step {step} in {self._folder}"
+
+    def _read(self, like: TrainState, step: int) -> Saved:
+        """Reads one checkpoint.
+
+        Raises:
+          Damaged: it does not hold what was saved.
+          UserError: it is of another format, or holds another kind of state.
         """
         from orbax.checkpoint import args
 
-        steps = sorted(self._manager.all_steps())
-        if step is None and steps:
-            step = steps[-1]
-        if step not in steps:
-            there = ", ".join(map(str, steps)) or "none yet"
-            wanted = "" if step is None else f" of step {step}"
-            raise UserError(
-                f"no checkpoint{wanted} in {self._manager.directory} (there: {there})"
-            )
-        where = f"the checkpoint of step {step} in {self._manager.directory}"
+        about = self._about(step)
+        arrays = {name: tuple(leaf) for name, leaf in about["arrays"].items()}
+        _check_same(
+            {name: tuple(shape) for name, (shape, _) in arrays.items()},
+            {name: leaf.shape for name, leaf in named_leaves(like).items()},
+            self._name(step),
+        )
         try:
-            _check_same(
-                _shapes(self._manager.item_metadata(step)), _shapes(like), where
-            )
-            return self._manager.restore(step, args=args.StandardRestore(like))
-        except UserError:
-            raise
+            state = self._manager.restore(step, args=args.StandardRestore(like))
+            found = _describe(state)
         except Exception as error:  # Orbax has no one type for what may be wrong
-            raise UserError(f"{where} is damaged ({one_line(error)})") from error
+            raise Damaged(one_line(error)) from error
+        for name, (_, checksum) in arrays.items():
+            if found[name][1] != checksum:
+                raise Damaged(f"{name} is not what was saved")
+        return Saved(step, state, about["carried"])
 
-    def close(self) -> None:
-        """Waits until all is on disk."""
-        if "_manager" in vars(self):
-            self._manager.close()
+    def _about(self, step: int) -> dict:
+        """Reads what a checkpoint says of itself.
+
+        Raises:
+          Damaged: it says nothing, or not what was saved.
+          UserError: it is of another format.
+        """
+        try:
+            about = self._manager.metadata(step).custom_metadata or {}
+        except Exception as error:
+            raise Damaged(one_line(error)) from error
+        number = about.get("format")
+        if number is None:
+            raise Damaged("it has no format number")
+        if number != FORMAT:
+            raise UserError(
+                f"{self._name(step)} is of format {number}, and this version reads "
+                f"{FORMAT}: use the gan_jax that wrote it (its version is in "
+                "config.json)"
+            )
+        text = about.get("text", "")
+        if zlib.crc32(text.encode()) != about.get("checksum"):
+            raise Damaged("what it says of itself is not what was saved")
+        return json.loads(text)
+
+    def _set_aside(self, step: int) -> None:
+        home = self._folder.with_name(SET_ASIDE)
+        home.mkdir(exist_ok=True)
+        num = 0
+        while (there := home / f"{step}.{num}").exists():
+            num += 1
+        (self._folder / str(step)).rename(there)
+        print(
+            f"{self._name(step)} is damaged: moved to {there}, the one before it is "
+            "used",
+            file=sys.stderr,
+        )
+
+    def _failed(self, error: Exception) -> NotSaved:
+        self._close()
+        return NotSaved(one_line(error))
+
+    def _close(self) -> None:
+        manager = vars(self).pop("_manager", None)
+        if manager is not None:
+            manager.close()
 
 
-def placed(shapes, sharding: jax.sharding.Sharding):
-    """Gives every leaf of an abstract state its placement."""
-    return jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), shapes
-    )
+def named_leaves(tree) -> dict[str, jax.Array]:
+    """Returns the leaves by their names, as `g/params/Dense_0/kernel`."""
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="/"): leaf
+        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+    }
 
 
 def _check_same(stored: dict, wanted: dict, where: str) -> None:
@@ -105,10 +284,9 @@ def _check_same(stored: dict, wanted: dict, where: str) -> None:
             )
 
 
-def _shapes(tree) -> dict[str, tuple[int, ...]]:
-    leaves = {
-        jax.tree_util.keystr(path, simple=True, separator="/"): tuple(leaf.shape)
-        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+def _describe(state: TrainState) -> dict[str, tuple[tuple[int, ...], int]]:
+    """Returns the shape and the CRC-32 of each array, by its name."""
+    return {
+        name: (leaf.shape, zlib.crc32(np.ascontiguousarray(sharding.fetch(leaf))))
+        for name, leaf in named_leaves(state).items()
     }
-    del leaves["key"]  # on disk it has the shape of its data
-    return leaves

@@ -24,6 +24,9 @@ def _reported(call: Callable):
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+    except KeyboardInterrupt:  # before there was anything to save
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
 
 
 def _parse(argv: list[str]) -> list[str]:
@@ -66,6 +69,11 @@ def config_flag() -> flags.FlagHolder:
     )
 
 
+def is_given(holder: flags.FlagHolder) -> bool:
+    """Tells whether a flag was given."""
+    return flags.FLAGS[holder.name].present
+
+
 def config_of(holder: flags.FlagHolder) -> ConfigDict:
     """Returns the config that was given.
 
@@ -89,6 +97,6 @@ def config_of(holder: flags.FlagHolder) -> ConfigDict:
 
 def config_path(holder: flags.FlagHolder) -> str:
     """Returns the text of the `--config` flag."""
-    if not flags.FLAGS[holder.name].present:
+    if not is_given(holder):
         raise UserError("give a config: --config=configs/mnist.py")
     return config_flags.get_config_filename(flags.FLAGS[holder.name])

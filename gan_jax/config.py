@@ -46,12 +46,26 @@ def default() -> ConfigDict:
     c.data.fallback = True  # use a packaged sample where the set cannot be had
     c.data.resident_mb = 1024  # sets up to this size live on the device whole
 
+    # Where the parameters and the optimizers' states lie: a copy on every device, or
+    # split over them, 'fsdp'.
+    c.sharding = "replicated"
+
+    c.guard = ConfigDict()
+    c.guard.action = "stop"  # where a metric is not finite: or 'rollback'
+    c.guard.rollbacks = 3  # at most
+    # Where the diversity of samples stays below `diversity` for `patience` sheets, or D
+    # is saturated for `saturation` log lines: 'warn', 'stop', 'rollback' or 'off'.
+    c.guard.collapse = "warn"
+    c.guard.diversity = 0.1
+    c.guard.patience = 3
+    c.guard.saturation = 20
+
     c.log_every = 50
     c.sample_every = 500
     c.checkpoint_every = 500
     c.keep_checkpoints = 3
-    # Steps in one compiled call, a divisor of log_every; 0 for log_every itself, so
-    # that the host is never away for longer than it is from one log line to the next.
+    # Steps in one compiled call, a divisor of log_every; 0 for log_every itself. A
+    # signal is answered at the end of a chunk: where steps take long, make it short.
     c.chunk = 0
     return c.lock()
 
@@ -80,6 +94,13 @@ FREE_ON_RESUME = (
     "checkpoint_every",
     "keep_checkpoints",
     "chunk",
+    "sharding",
+    "guard.action",
+    "guard.rollbacks",
+    "guard.collapse",
+    "guard.diversity",
+    "guard.patience",
+    "guard.saturation",
     "data.data_dir",
     "data.manual_dir",
     "data.fallback",
@@ -97,7 +118,15 @@ _POSITIVE = (
     "sample_every",
     "checkpoint_every",
     "keep_checkpoints",
+    "guard.patience",
+    "guard.saturation",
 )
+
+_CHOICES = {
+    "sharding": ("replicated", "fsdp"),
+    "guard.action": ("stop", "rollback"),
+    "guard.collapse": ("off", "warn", "stop", "rollback"),
+}
 
 
 def validate(config: ConfigDict) -> None:
@@ -115,9 +144,12 @@ def validate(config: ConfigDict) -> None:
             "gan_jax.config.default()"
         )
     for key in _POSITIVE:
-        if config[key] < 1:
-            raise UserError(f"{key} is {config[key]}: it must be at least 1")
-    for key in ("chunk", "data.resident_mb"):
+        if given[key] < 1:
+            raise UserError(f"{key} is {given[key]}: it must be at least 1")
+    for key, valid in _CHOICES.items():
+        if given[key] not in valid:
+            raise unknown(key, given[key], valid)
+    for key in ("chunk", "data.resident_mb", "guard.rollbacks"):
         if given[key] < 0:
             raise UserError(f"{key} is {given[key]}: it must not be negative")
     check_seed("seed", config.seed)

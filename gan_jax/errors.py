@@ -1,4 +1,4 @@
-"""What a user can get wrong, said in one line."""
+"""What a user can get wrong, said in one line, and what ends a run early."""
 
 import difflib
 from collections.abc import Iterable
@@ -6,6 +6,14 @@ from collections.abc import Iterable
 
 class UserError(Exception):
     """Bad input: the commands print its one line on stderr and exit with status 2."""
+
+
+class Stopped(Exception):
+    """A run ended early; `status` is what the command exits with."""
+
+    def __init__(self, status: int, why: str):
+        super().__init__(why)
+        self.status = status
 
 
 def unknown(kind: str, name: str, valid: Iterable[str]) -> UserError:

@@ -58,6 +58,8 @@ class GAN:
       latent: the prior over the generator's input.
       d_updates: discriminator updates to each generator update, k of Algorithm 1.
       ema_decay: of the averaged generator.
+      noise_stream: which of the streams of noise that a seed has; a run that goes back
+        to an earlier state takes the next.
     """
 
     shape: tuple[int, ...]
@@ -71,6 +73,7 @@ class GAN:
     latent: Latent
     d_updates: int
     ema_decay: float
+    noise_stream: int = 0
 
     @property
     def range(self) -> tuple[float, float] | None:

@@ -4,86 +4,165 @@ import contextlib
 import os
 import signal
 import sys
+import threading
 import time
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
+from collections.abc import Callable, Iterator
 
 import jax
-import numpy as np
-from jax import Array
 from ml_collections import ConfigDict
 
-from gan_jax import replicas, steps
-from gan_jax.checkpoint import Checkpoints
+from gan_jax import hosts, replicas, sharding, steps
+from gan_jax.checkpoint import Checkpoints, Saved
+from gan_jax.errors import Stopped
 from gan_jax.gan import GAN
+from gan_jax.guard import RollBack
+from gan_jax.report import Report
 from gan_jax.state import TrainState
-from gan_jax.writers import Writers
+
+_TRIES = 3  # to save, before a run gives up
 
 
-class Stopped(Exception):
-    """A run ended early; `status` is what the command exits with."""
-
-    def __init__(self, status: int, why: str):
-        super().__init__(why)
-        self.status = status
-
-
-def run(
-    gan: GAN,
-    state: TrainState,
-    step: int,
-    feed,
-    config: ConfigDict,
-    checkpoints: Checkpoints,
-    writers: Writers,
-    data: str,
-) -> TrainState:
+class Loop:
     """Trains until `config.num_steps`.
 
     Args:
       gan: the static half.
-      state: where to start, of one run or of several; its arrays are given up.
-      step: of that state.
-      feed: its `at(step, n)` is the feed of the next `n` steps.
       config: the experiment.
+      feed: its `at(step, n)` is the feed of the next `n` steps.
       checkpoints: where states are saved.
-      writers: where metrics and samples go.
-      data: the name of what it trains on, for the records.
-
-    Returns:
-      The last state.
-
-    Raises:
-      Stopped: a metric of every replica was not finite, or a signal came; in the
-        latter case the state is saved.
+      report: takes what the steps leave.
+      dump: called with the state before a step that is not sound, its batch, its number
+        and the replica; returns what was wrong with it.
     """
-    single = config.replicas == 1
-    algorithm = steps if single else replicas
-    chunk = jax.jit(algorithm.train_chunk, static_argnames="n", donate_argnames="state")
-    picture = jax.jit(algorithm.sheet, static_argnames="num")
-    num, columns = sheet_size(gan, rows=8 if single else 1)
-    frozen = set() if single else replicas.frozen(state, step)
-    stall, metrics = Stall(), None
-    report = Report(config, writers, columns, data, stall, frozen)
 
-    with _signals() as came:
-        while step < config.num_steps:
-            n = chunk_length(config, step)
-            drawn = stall.read(feed, step, n, metrics)
-            state, metrics = chunk(gan, state, drawn, n=n)
-            step += n
-            last = step == config.num_steps
-            due = last or step % config.sample_every == 0
-            examples = picture(gan, state, num) if due else None
-            report.add(step, metrics, examples)
+    def __init__(
+        self,
+        gan: GAN,
+        config: ConfigDict,
+        feed,
+        checkpoints: Checkpoints,
+        report: Report,
+        dump: Callable[[TrainState, dict, int, int], str],
+    ):
+        self._gan, self._config, self._feed = gan, config, feed
+        self._checkpoints, self._report, self._dump = checkpoints, report, dump
+        self._single = config.replicas == 1
+        self._failed = 0
 
-            stopping = came and step % config.log_every == 0
-            if last or stopping or step % config.checkpoint_every == 0:
-                report.flush()  # so that no state is saved that is not finite
-                checkpoints.save(state, step)
-            if stopping and not last:
-                raise Stopped(128 + came[0], f"saved at step {step}, on {came[0].name}")
-    return state
+    def run(self, saved: Saved) -> TrainState:
+        """Trains from a saved state on, whose arrays are given up.
+
+        Returns:
+          The last state.
+
+        Raises:
+          Stopped: a guard, a signal or a full disk ended the run.
+          RollBack: a guard asks to go on from an earlier checkpoint.
+        """
+        config, state, step = self._config, saved.state, saved.step
+        chunk, picture = self._programs(state)
+        if not self._single:
+            self._report.frozen = replicas.frozen(state, step)
+        stall, metrics = self._report.stall, None
+        vote = hosts.Vote(jax.tree.leaves(state)[0].sharding.mesh)
+        with signals() as came:
+            while step < config.num_steps:
+                n = chunk_length(config, step)
+                drawn = stall.read(self._feed, step, n, metrics)
+                state, metrics = chunk(self._gan, state, drawn, n=n)
+                step += n
+                last = step == config.num_steps
+                due = last or step % config.sample_every == 0
+                self._guard(state, self._report.flush())
+                self._report.take(step, metrics, picture(state) if due else None)
+                number = vote.cast(came[0] if came else 0)
+                if last or number or step % config.checkpoint_every == 0:
+                    self._guard(state, self._report.flush())
+                    self._save(state, step, wait=last or number)
+                if number and not last:
+                    name = signal.Signals(number).name
+                    raise Stopped(128 + number, f"saved at step {step}, on {name}")
+        return state
+
+    def _programs(self, state: TrainState) -> tuple[Callable, Callable]:
+        """Returns the compiled chunk, and what draws the sheet of a state."""
+        algorithm = steps if self._single else replicas
+        lies = jax.tree.map(lambda x: x.sharding, state)
+        everywhere = sharding.replicated(jax.tree.leaves(lies)[0].mesh)
+        chunk = jax.jit(
+            algorithm.train_chunk,
+            static_argnames="n",
+            donate_argnames="state",
+            out_shardings=(lies, everywhere),
+        )
+        sheet = jax.jit(
+            algorithm.sheet, static_argnames="num", out_shardings=everywhere
+        )
+        num, _ = sheet_size(self._gan, self._config.replicas)
+        return chunk, lambda state: sheet(self._gan, state, num)
+
+    def _guard(self, state: TrainState, broken: dict[int, tuple[int, str]]) -> None:
+        """Dumps the replicas that have come to be frozen; stops if none is left.
+
+        Raises:
+          Stopped: none is left.
+          RollBack: none is left, and the config says so.
+        """
+        if not broken:
+            return
+        whys = [self._dumped(state, i, *where) for i, where in broken.items()]
+        if len(self._report.frozen) < self._config.replicas:
+            for why in whys if hosts.is_first() else ():
+                print(f"{why}; frozen, the others go on", file=sys.stderr)
+        elif self._config.guard.action == "rollback":
+            raise RollBack("; ".join(whys))
+        else:
+            raise Stopped(3, f"{'; '.join(whys)}; nothing saved since")
+
+    def _dumped(self, state: TrainState, replica: int, at: int, name: str) -> str:
+        """Dumps the step `at` of a replica, and returns what was wrong with it."""
+        num, before = self._config.replicas, at - 1
+        batches = replicas.batches(self._feed.at(before, 1), before, num)
+        batch = jax.tree.map(lambda x: x[replica], batches)
+        if num > 1:
+            state = jax.tree.map(lambda x: x[replica], state)
+        why = self._dump(state, batch, at, replica)
+        seed = self._config.seed + replica
+        who = f"replica {replica} (seed {seed}): " if num > 1 else ""
+        return f"{who}{name} is not finite at step {at}: {why}"
+
+    def _save(self, state: TrainState, step: int, wait: bool) -> None:
+        """Saves what has come together; keeps trying where it must be now.
+
+        Raises:
+          Stopped: three attempts in a row have failed.
+        """
+        while True:
+            try:
+                self._report.save()
+                carried = self._report.carried() | {
+                    "noise_stream": self._gan.noise_stream
+                }
+                self._checkpoints.save(state, step, carried)
+                if wait:
+                    self._checkpoints.wait()
+                self._failed = 0
+                return
+            except OSError as error:
+                self._failed += 1
+                why = f"cannot save step {step} ({error})"
+            if self._failed == _TRIES:
+                raise Stopped(
+                    4,
+                    f"{why}, {_TRIES} times in a row; the last good checkpoint is kept",
+                )
+            print(
+                f"{why}; tried again {'now' if wait else 'at the next save'}",
+                file=sys.stderr,
+            )
+            if not wait:
+                return
+            time.sleep(1)
 
 
 def chunk_length(config: ConfigDict, step: int) -> int:
@@ -93,181 +172,44 @@ def chunk_length(config: ConfigDict, step: int) -> int:
     return min(length, to_log, config.num_steps - step)
 
 
-def sheet_size(gan: GAN, rows: int) -> tuple[int, int]:
+def sheet_size(gan: GAN, replicas: int) -> tuple[int, int]:
     """Returns how many examples of a run a sheet shows, and how many are in a row."""
     if not gan.range:
         return 2000, 1
     columns = min(gan.num_classes, 16) or 8
-    return rows * columns, columns
-
-
-class Stall:
-    """Times how long the device has nothing to do because its data are not there.
-
-    The host reads what a chunk needs while the device is busy with the chunk before.
-    What counts is the time from when that one is done, or from when reading began if
-    that is later, until the data are there: reading that the device does not wait for
-    is free. The first chunk, which has none before it, does not count.
-    """
-
-    def __init__(self):
-        self._watch = ThreadPoolExecutor(1)
-        self._reads: list[tuple[float, float, Future]] = []
-
-    def read(self, feed, step: int, n: int, running) -> Any:
-        """Returns `feed.at(step, n)`.
-
-        Args:
-          feed: of the run.
-          step: the first step of the chunk to come.
-          n: how many steps it makes.
-          running: arrays that the chunk before computes; None for the first chunk.
-        """
-        if running is None:
-            return feed.at(step, n)
-        done = self._watch.submit(_time_done, running)
-        start = time.monotonic()
-        drawn = feed.at(step, n)
-        self._reads.append((start, time.monotonic(), done))
-        return drawn
-
-    def seconds(self) -> float:
-        """Returns what has come together since it was last asked."""
-        reads, self._reads = self._reads, []
-        return sum(
-            max(0.0, end - max(start, done.result())) for start, end, done in reads
-        )
-
-
-def _time_done(running) -> float:
-    jax.block_until_ready(running)
-    return time.monotonic()
-
-
-class Report:
-    """Brings metrics and samples to the writers, a chunk late.
-
-    The host reads what a chunk left only once the next one is on its way, so that the
-    device never waits for it.
-
-    Args:
-      config: the experiment.
-      writers: where they go.
-      columns: examples in a row of a sheet.
-      data: the name of what it trains on.
-      stall: of the same run.
-      frozen: the replicas that are frozen already.
-    """
-
-    def __init__(
-        self,
-        config: ConfigDict,
-        writers: Writers,
-        columns: int,
-        data: str,
-        stall: Stall,
-        frozen: set[int],
-    ):
-        self._config, self._writers, self._stall = config, writers, stall
-        self._columns, self._data, self._frozen = columns, data, frozen
-        self._late: tuple | None = None
-        self._window: list[dict[str, np.ndarray]] = []
-        self._since: float | None = None
-
-    def add(self, step: int, metrics: dict[str, Array], examples: Array | None) -> None:
-        """Takes what the steps up to `step` left, and writes what those before did.
-
-        Raises:
-          Stopped: a metric of every replica was not finite.
-        """
-        if self._since is None:  # the first chunk is compiled and on its way
-            self._since = time.monotonic()
-        self.flush()
-        self._late = step, metrics, examples
-
-    def flush(self) -> None:
-        """Writes what has been taken so far.
-
-        Raises:
-          Stopped: a metric of every replica was not finite.
-        """
-        if self._late is None:
-            return
-        (step, metrics, examples), self._late = self._late, None
-        metrics = jax.device_get(metrics)
-        self._guard(step, metrics)
-        self._window.append(metrics)
-        if step % self._config.log_every == 0 or step == self._config.num_steps:
-            self._writers.metrics(self._record(step))
-        if examples is not None:
-            self._writers.samples(step, np.asarray(examples), self._columns)
-
-    def _guard(self, step: int, metrics: dict[str, np.ndarray]) -> None:
-        """Tells which replicas have come to be frozen; raises if none is left."""
-        seed, num = self._config.seed, self._config.replicas
-        new = {
-            i: f"replica {i} (seed {seed + i}): {why}" if num > 1 else why
-            for i, why in not_finite(step, metrics).items()
-            if i not in self._frozen
-        }
-        self._frozen |= new.keys()
-        if len(self._frozen) == num:
-            raise Stopped(3, f"{'; '.join(new.values())}; nothing saved since")
-        for why in new.values():
-            print(f"{why}; frozen, the others go on", file=sys.stderr)
-
-    def _record(self, step: int) -> dict:
-        values = {
-            key: np.concatenate([chunk[key] for chunk in self._window])
-            for key in self._window[0]
-        }
-        images_per_step = self._config.batch_size * self._config.d_updates
-        n, now = len(next(iter(values.values()))), time.monotonic()
-        seconds = now - self._since
-        self._window, self._since = [], now
-        means = {key: value.mean(0).tolist() for key, value in values.items()}
-        images = step * images_per_step
-        record = {"step": step, "images": images, **means}
-        rate = n * images_per_step * self._config.replicas / seconds
-        record["images_per_sec"] = rate
-        record["data_stall"] = self._stall.seconds() / seconds
-        return record | {"data": self._data}
-
-
-def not_finite(step: int, metrics: dict[str, np.ndarray]) -> dict[int, str]:
-    """Finds where metrics are not finite.
-
-    Args:
-      step: the last one that they are of.
-      metrics: each `[n]`, or `[n, replicas]`.
-
-    Returns:
-      Of each replica that has such a metric, the first: its name and step.
-    """
-    finite = [np.isfinite(m).reshape(len(m), -1) for m in metrics.values()]
-    finite, names, found = np.stack(finite, -1), list(metrics), {}
-    for replica in np.flatnonzero(~finite.all((0, 2))):
-        at, which = np.argwhere(~finite[:, replica])[0]
-        at += step - len(finite) + 1
-        found[int(replica)] = f"{names[which]} is not finite at step {at}"
-    return found
+    return columns * (8 if replicas == 1 else 1), columns
 
 
 @contextlib.contextmanager
-def _signals():
-    """Yields a list to which SIGTERM and SIGINT are added; a second one interrupts."""
-    came: list[signal.Signals] = []
+def signals() -> Iterator[list[int]]:
+    """Yields a list to which SIGTERM and SIGINT are added; a second one ends it all.
 
-    def note(number, frame):
-        if came:
-            raise KeyboardInterrupt
-        came.append(signal.Signals(number))
-        # Not print: the signal may have come in the middle of one.
-        os.write(2, b"saving at the next log line; once more to stop at once\n")
+    A thread of its own receives them, for the main one may be compiling for a while.
+    """
+    came: list[int] = []
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
 
-    old = {s: signal.signal(s, note) for s in (signal.SIGTERM, signal.SIGINT)}
+    def watch():
+        while number := int.from_bytes(os.read(reader, 1), "big"):
+            if came:
+                os.write(2, b"stopped at once\n")
+                os._exit(128 + number)
+            came.append(number)
+            os.write(2, b"saving after this chunk; once more to stop at once\n")
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    numbers = (signal.SIGTERM, signal.SIGINT)
+    old = {n: signal.signal(n, lambda number, frame: None) for n in numbers}
+    before = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
     try:
         yield came
     finally:
+        signal.set_wakeup_fd(before)
         for number, handler in old.items():
             signal.signal(number, handler)
+        os.write(writer, b"\0")
+        thread.join()
+        os.close(reader)
+        os.close(writer)

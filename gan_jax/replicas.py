@@ -1,9 +1,9 @@
 """Several runs in one program, each with a seed of its own.
 
 The functions are those of gan_jax.steps, over a `TrainState` and metrics whose leaves
-have a leading axis `[replicas]`, a run each. All make the same step at a time. One that
-would leave a metric that is not finite is not made, and from then on that replica is
-frozen: what tells it is its own `step`, which lags behind the others'.
+have a leading axis `[replicas]`, a run each, and are split over the devices along it as
+far as that goes. All make the same step at a time. One that is not sound freezes its
+replica: what tells it is its own `step`, which lags behind the others'.
 """
 
 import functools
@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from gan_jax import steps
+from gan_jax import sharding, steps
 from gan_jax.gan import GAN
 from gan_jax.state import TrainState
 from gan_jax.steps import Metrics
@@ -57,28 +57,30 @@ def train_chunk(
         step, drawn = now
 
         def one(feed, state, drawn):
-            return _train_step(gan, state, feed.batch(drawn), step)
+            return steps.sound_step(gan, state, feed.batch(drawn), step)
 
-        return jax.vmap(one, (feed.axes, 0, 0))(feed, state, drawn)
+        over = jax.vmap(one, (feed.axes, 0, 0), spmd_axis_name=sharding.REPLICA)
+        return over(feed, state, drawn)
 
     return lax.scan(body, state, (first + jnp.arange(n), drawn))
 
 
 def frozen(state: TrainState, step: int) -> set[int]:
     """Returns which replicas were frozen before `step`, which the others have made."""
-    return set(np.flatnonzero(jax.device_get(state.step) < step).tolist())
+    return set(np.flatnonzero(sharding.fetch(state.step) < step).tolist())
+
+
+def batches(feed, step: int, replicas: int) -> dict[str, Array]:
+    """Returns what every replica draws in the step after `step`, `[replicas, ...]`."""
+
+    def batch(feed):
+        return feed.batch(jax.tree.map(lambda x: x[0], feed.window(step, 1)))
+
+    if replicas == 1:
+        return jax.tree.map(lambda x: x[None], batch(feed))
+    return jax.vmap(batch, (feed.axes,), axis_size=replicas)(feed)
 
 
 def sheet(gan: GAN, state: TrainState, num: int) -> Array:
     """Draws `[replicas, num, *shape]`, of each replica what its run alone shows."""
     return jax.vmap(functools.partial(steps.sheet, gan, num=num))(state)
-
-
-def _train_step(gan: GAN, state: TrainState, batch: dict, step: Array):
-    """Makes a step of one replica, unless it is frozen or the step freezes it."""
-    going = state.step == step
-    new, metrics = steps.train_step(gan, state.replace(step=step), batch)
-    finite = jnp.isfinite(jnp.stack(jax.tree.leaves(metrics))).all()
-    keep = functools.partial(jnp.where, going & finite)
-    metrics = jax.tree.map(lambda m: jnp.where(going, m, jnp.nan), metrics)
-    return jax.tree.map(keep, new, state), metrics

@@ -118,6 +118,15 @@ def user_object(kind: str, name: str) -> Any:
     return found
 
 
+def user_code(config) -> list[str]:
+    """Lists which keys of a config name code that is not ours, as `key: name`."""
+    return [
+        f"{key}: {config[key]}"
+        for key in ("loss", "penalties", "model")
+        if re.search(r"\.(py\b|[A-Za-z_])|:", config[key])
+    ]
+
+
 @functools.cache
 def _load_file(kind: str, path: str) -> ModuleType:
     if not os.path.isfile(path):

@@ -18,9 +18,10 @@ from ml_collections import ConfigDict
 
 from gan_jax import cli, replicas, steps, workdir
 from gan_jax import config as config_lib
-from gan_jax.checkpoint import Checkpoints, placed
+from gan_jax.checkpoint import Checkpoints
 from gan_jax.errors import UserError
 from gan_jax.gan import GAN, from_config
+from gan_jax.sharding import placed
 from gan_jax.state import TrainState
 from gan_jax.steps import draw, render
 from gan_jax.writers import save_examples
@@ -94,8 +95,9 @@ def load(
     algorithm = steps if num == 1 else replicas
     shapes = jax.eval_shape(algorithm.init_state, gan, replicas.root_key(0, num))
     device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    like = placed(shapes, jax.tree.map(lambda _: device, shapes))
     checkpoints = Checkpoints(path / "checkpoints")
-    state = checkpoints.restore(placed(shapes, device), step)
+    state = checkpoints.restore(like, step).state
     checkpoints.close()
     return gan, jax.tree.map(lambda x: x[replica], state) if num > 1 else state
 

@@ -56,10 +56,11 @@ def d_step(
     Returns:
       The new state, and the metrics `d_loss` (without penalties), `value`, V(D, G) =
       E log D(x) + E log(1 - D(G(z))), `d_real`, the mean D(x), `d_fake`, the mean
-      D(G(z)), `d_accuracy`, `d_grad_norm`, and each penalty's mean, `penalty_NAME`.
+      D(G(z)), `d_accuracy`, each penalty's mean, `penalty_NAME`, and the norms of the
+      gradient, `d_grad_norm`, and of the new parameters, `d_param_norm`.
     """
     real, labels = gan.to_float(batch["image"]), batch.get("label")
-    latents = _noise(gan, _update_key(state, "d_noise", update), len(real))
+    latents = _noise(gan, _update_key(gan, state, "d_noise", update), len(real))
     fake, _ = generate(gan, _variables(state.g), latents, labels)
 
     def objective(params):
@@ -76,8 +77,10 @@ def d_step(
         return loss + cost, (stats, metrics)
 
     grads, (stats, metrics) = jax.grad(objective, has_aux=True)(state.d.params)
+    d = _updated(gan.d_tx, state.d, grads, stats)
     metrics["d_grad_norm"] = optax.tree.norm(grads)
-    return state.replace(d=_updated(gan.d_tx, state.d, grads, stats)), metrics
+    metrics["d_param_norm"] = optax.tree.norm(d.params)
+    return state.replace(d=d), metrics
 
 
 def g_step(gan: GAN, state: TrainState, batch: dict) -> tuple[TrainState, Metrics]:
@@ -89,10 +92,11 @@ def g_step(gan: GAN, state: TrainState, batch: dict) -> tuple[TrainState, Metric
       batch: as for `d_step`; its images matter to relativistic losses alone.
 
     Returns:
-      The new state, one step on, and the metrics `g_loss` and `g_grad_norm`.
+      The new state, one step on, and the metrics `g_loss`, `g_grad_norm` and
+      `g_param_norm`.
     """
     real, labels = gan.to_float(batch["image"]), batch.get("label")
-    latents = _noise(gan, purpose_key(state.key, state.step, "g_noise"), len(real))
+    latents = _noise(gan, _step_key(gan, state, "g_noise"), len(real))
 
     def objective(params):
         variables = {"params": params, **state.g.stats}
@@ -106,7 +110,11 @@ def g_step(gan: GAN, state: TrainState, batch: dict) -> tuple[TrainState, Metric
     (loss, stats), grads = jax.value_and_grad(objective, has_aux=True)(state.g.params)
     g = _updated(gan.g_tx, state.g, grads, stats)
     ema = optim.ema(state.ema, _variables(g), gan.ema_decay, state.step)
-    metrics = {"g_loss": loss, "g_grad_norm": optax.tree.norm(grads)}
+    metrics = {
+        "g_loss": loss,
+        "g_grad_norm": optax.tree.norm(grads),
+        "g_param_norm": optax.tree.norm(g.params),
+    }
     return state.replace(g=g, ema=ema, step=state.step + 1), metrics
 
 
@@ -132,10 +140,36 @@ def train_step(gan: GAN, state: TrainState, batch: dict) -> tuple[TrainState, Me
     return state, jax.tree.map(lambda m: m.mean(0), d_metrics) | g_metrics
 
 
+def sound_step(
+    gan: GAN, state: TrainState, batch: dict, step: Array
+) -> tuple[TrainState, Metrics]:
+    """Makes training step `step`, unless it would leave something that is not finite.
+
+    Such a step is not made: the state stays for good as it was before, which its own
+    `step`, lagging behind, tells.
+
+    Args:
+      gan: the static half.
+      state: the array half.
+      batch: as for `train_step`.
+      step: how many steps there have been, made or not.
+
+    Returns:
+      The new state, and the metrics, those of the step that is not made too; from then
+      on they are NaN.
+    """
+    going = state.step == step
+    new, metrics = train_step(gan, state.replace(step=step), batch)
+    finite = jnp.isfinite(jnp.stack(jax.tree.leaves(metrics))).all()
+    keep = functools.partial(jnp.where, going & finite)
+    metrics = jax.tree.map(lambda m: jnp.where(going, m, jnp.nan), metrics)
+    return jax.tree.map(keep, new, state), metrics
+
+
 def train_chunk(
     gan: GAN, state: TrainState, feed, n: int
 ) -> tuple[TrainState, Metrics]:
-    """Makes `n` training steps in one compiled call.
+    """Makes `n` training steps, as long as they are sound, in one compiled call.
 
     Args:
       gan: the static half.
@@ -147,10 +181,12 @@ def train_chunk(
       The new state, and the metrics of each step, `[n]`.
     """
 
-    def body(state, drawn):
-        return train_step(gan, state, feed.batch(drawn))
+    def body(state, now):
+        step, drawn = now
+        return sound_step(gan, state, feed.batch(drawn), step)
 
-    return lax.scan(body, state, feed.window(state.step, n))
+    steps = state.step + jnp.arange(n)
+    return lax.scan(body, state, (steps, feed.window(state.step, n)))
 
 
 def generate(gan: GAN, variables, latents: Array, labels=None, *, train: bool = True):
@@ -236,12 +272,17 @@ def _noise(gan: GAN, key: Array, num: int) -> Array:
     return sharding.split_batch(gan.latent.sample(key, num), axis=0)
 
 
-def _update_key(state: TrainState, purpose: str, update: Array | int) -> Array:
-    return jax.random.fold_in(purpose_key(state.key, state.step, purpose), update)
+def _step_key(gan: GAN, state: TrainState, purpose: str) -> Array:
+    stream = f"/{gan.noise_stream}" if gan.noise_stream else ""
+    return purpose_key(state.key, state.step, purpose + stream)
+
+
+def _update_key(gan: GAN, state: TrainState, purpose: str, update: Array | int):
+    return jax.random.fold_in(_step_key(gan, state, purpose), update)
 
 
 def _apply(gan, module, variables, x, labels, train, fixed=()):
-    labels = labels if gan.num_classes else None
+    labels, variables = labels if gan.num_classes else None, sharding.whole(variables)
     stats = {name: value for name, value in variables.items() if name != "params"}
     mutable = [name for name in stats if train and name not in fixed]
     output, moved = module.apply(variables, x, labels, train=train, mutable=mutable)
@@ -269,7 +310,7 @@ def _penalise(gan: GAN, state: TrainState, critic, real, fake, update):
     """Returns the weighted sum of the penalties, and the mean of each."""
     cost, terms = 0.0, {}
     for penalty in gan.penalties:
-        key = _update_key(state, f"penalty/{penalty.name}", update)
+        key = _update_key(gan, state, f"penalty/{penalty.name}", update)
 
         def mean(key, penalty=penalty):
             return penalty.every * penalty.function(critic, real, fake, key).mean()

@@ -2,12 +2,14 @@
 
 A run leaves its config, metrics, samples and checkpoints in `--workdir`, and goes on
 there, to the bit, when the same command is given again. With no `--workdir` it makes
-`runs/<config>-<time>`. `--config.replicas=N` trains N seeds at once. Exit status: 0
-done, 2 bad input, 3 stopped because a metric was not finite (of every replica), 143
-saved after SIGTERM (130 after SIGINT).
+`runs/<config>-<time>`. `--config.replicas=N` trains N seeds at once; the same command
+on several hosts makes one run of them. `--replay=DIR/guard/STEP` makes the step again
+that a guard has stopped. Exit status: 0 done, 2 bad input, 3 stopped by a guard, 4 the
+disk is full, 143 saved after SIGTERM (130 after SIGINT).
 """
 
 import contextlib
+import dataclasses
 import os
 import sys
 from pathlib import Path
@@ -17,15 +19,18 @@ import numpy as np
 from absl import flags
 from ml_collections import ConfigDict
 
-from gan_jax import cli, data, loop, replicas, sharding, steps, workdir
+from gan_jax import cli, data, guard, hosts, replicas, sharding, steps, workdir
 from gan_jax import config as config_lib
 from gan_jax.check import check
-from gan_jax.checkpoint import Checkpoints, placed
+from gan_jax.checkpoint import Checkpoints, Saved
 from gan_jax.data.feed import open_feed
 from gan_jax.data.source import Info
+from gan_jax.errors import Stopped
 from gan_jax.gan import GAN, from_config
+from gan_jax.loop import Loop, sheet_size
+from gan_jax.report import Report
 from gan_jax.state import TrainState
-from gan_jax.writers import Writers
+from gan_jax.writers import Silent, Writers
 
 IMAGES = ("folder", "packaged", "tfds")
 CONFIG = cli.config_flag()
@@ -33,15 +38,24 @@ WORKDIR = cli.workdir_flag()
 OVERRIDE = flags.DEFINE_bool(
     "override_config", False, "Go on in a workdir although its config differs."
 )
+REPLAY = flags.DEFINE_string("replay", "", "A folder DIR/guard/STEP to make again.")
+COORDINATOR = flags.DEFINE_string("coordinator", "", "HOST:PORT of the first host.")
+NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "How many hosts there are.")
+PROCESS_ID = flags.DEFINE_integer("process_id", None, "Which this is, from 0 on.")
 
 
 def main() -> int:
     """Runs the command."""
+    if REPLAY.value:
+        given = cli.config_of(CONFIG) if cli.is_given(CONFIG) else None
+        folder = Path(REPLAY.value)
+        return guard.replay(folder, workdir.read(folder), given)
     config = cli.config_of(CONFIG)
+    hosts.initialize(COORDINATOR.value, NUM_PROCESSES.value, PROCESS_ID.value)
     path = Path(WORKDIR.value or workdir.name(cli.config_path(CONFIG)))
     try:
         train(config, path, override=OVERRIDE.value)
-    except loop.Stopped as stop:
+    except Stopped as stop:
         print(f"stopped: {stop}", file=sys.stderr)
         return stop.status
     print(f"done: {path}", file=sys.stderr)
@@ -61,41 +75,100 @@ def train(config: ConfigDict, path: Path, override: bool = False) -> TrainState:
 
     Raises:
       UserError: the config, the data or the folder cannot be used; nothing is written.
-      Stopped: a metric of every replica was not finite, or a signal came.
+      Stopped: a guard, a signal or a full disk ended the run early.
     """
     config_lib.validate(config)
     config = config_lib.with_absolute_files(config)
     workdir.check(path)
     if not override:
         workdir.check_same(path, config)
+    mesh = sharding.make_mesh(replicas=config.replicas)
     if config.data.source in IMAGES:  # names first: preparing data may take minutes
-        check(
-            from_config(config, (config.image_size,) * 2 + (1,), 2), config.batch_size
-        )
+        image = (config.image_size,) * 2 + (1,)
+        check(from_config(config, image, 2), config.batch_size, mesh)
     source = data.load(config)
     gan = from_config(config, source.info.shape, source.info.num_classes)
-    check(gan, config.batch_size)
+    check(gan, config.batch_size, mesh)
     if not override:
         workdir.check_same(path, config, source.info)
 
     use_compilation_cache()
-    mesh = sharding.make_mesh()
     with contextlib.ExitStack() as stack:
+        hosts.first_does(lambda: stack.enter_context(workdir.locked(path)))
         stack.enter_context(jax.set_mesh(mesh))
         checkpoints = Checkpoints(path / "checkpoints", config.keep_checkpoints)
         stack.callback(checkpoints.close)
-        state = start(gan, config, checkpoints, sharding.replicated(mesh))
-        step = checkpoints.latest() or 0
-        workdir.write(path, workdir.describe(config, source.info))
-        announce(path, source.info)
-        # A copy of the key, since the state's own arrays are given up to the steps.
-        key = sharding.copy_of_key(state.key)
-        feed = open_feed(source, config, key, step, mesh)
-        writers = Writers(path, config.num_steps, step, rewrite=override)
+        saved = start(gan, config, checkpoints, mesh)
+        about = workdir.describe(config, source.info)
+        hosts.first_does(lambda: workdir.write(path, about))
+        if hosts.is_first():
+            announce(path, source.info)
+        stream = saved.carried.get("noise_stream", 0)
+        while True:
+            gan = dataclasses.replace(gan, noise_stream=stream)
+            try:
+                rewrite = override or stream > 0
+                return go_on(
+                    gan, config, source, path, checkpoints, saved, rewrite, about
+                )
+            except guard.RollBack as back:
+                if stream == config.guard.rollbacks:
+                    raise Stopped(3, f"{back}; gone back {stream} times") from None
+                stream += 1
+                checkpoints.roll_back(back.good)
+                saved = start(gan, config, checkpoints, mesh)
+                if hosts.is_first():
+                    print(f"{back}; going back to step {saved.step}", file=sys.stderr)
+
+
+def go_on(
+    gan: GAN,
+    config: ConfigDict,
+    source,
+    path: Path,
+    checkpoints: Checkpoints,
+    saved: Saved,
+    rewrite: bool,
+    about: dict,
+) -> TrainState:
+    """Trains from a saved state on.
+
+    Args:
+      gan: the static half.
+      config: the experiment.
+      source: of the data.
+      path: the run's folder.
+      checkpoints: of the run.
+      saved: where to start.
+      rewrite: whether records of later steps are dropped.
+      about: the content of `config.json`.
+
+    Returns:
+      The last state.
+
+    Raises:
+      Stopped: a guard, a signal or a full disk ended the run early.
+      RollBack: a guard asks to go on from an earlier checkpoint.
+    """
+    carried, (_, columns) = saved.carried, sheet_size(gan, config.replicas)
+    # A copy of the key, since the state's own arrays are given up to the steps.
+    key = sharding.copy_of_key(saved.state.key)
+    feed = open_feed(source, config, key, saved.step, jax.sharding.get_mesh())
+    collapse = guard.Collapse(config.guard, source, carried.get("counts"))
+
+    def dump(state: TrainState, batch: dict, step: int, replica: int) -> str:
+        suffix = f"-{replica}" if config.replicas > 1 else ""
+        folder = path / "guard" / f"{step:06d}{suffix}"
+        return guard.dump(folder, about, gan, state, batch, step)
+
+    with contextlib.ExitStack() as stack:
+        writers = Silent()
+        if hosts.is_first():
+            writers = Writers(path, config.num_steps, saved.step, rewrite)
         stack.callback(writers.close)
-        return loop.run(
-            gan, state, step, feed, config, checkpoints, writers, source.info.name
-        )
+        name, window = source.info.name, carried.get("window")
+        report = Report(config, writers, columns, name, collapse, window)
+        return Loop(gan, config, feed, checkpoints, report, dump).run(saved)
 
 
 def announce(path: Path, info: Info) -> None:
@@ -105,26 +178,30 @@ def announce(path: Path, info: Info) -> None:
         print(f"note: {info.note}", file=sys.stderr)
 
 
-def start(
-    gan: GAN, config: ConfigDict, checkpoints: Checkpoints, sharding
-) -> TrainState:
-    """Returns the newest checkpoint's state, or that before the first step."""
+def start(gan: GAN, config: ConfigDict, checkpoints: Checkpoints, mesh) -> Saved:
+    """Returns the newest checkpoint that is sound, or the state before the first step.
+
+    Args:
+      gan: the static half.
+      config: the experiment.
+      checkpoints: of the run.
+      mesh: the devices that it is trained on.
+    """
     algorithm = steps if config.replicas == 1 else replicas
 
     def init(seed):
         return algorithm.init_state(gan, replicas.root_key(seed, config.replicas))
 
+    seed = np.uint32(config.seed)
+    shapes = jax.eval_shape(init, seed)
+    lies = sharding.placements(shapes, mesh, config.replicas, config.sharding)
+    if checkpoints.latest() is not None:
+        return checkpoints.resume(sharding.placed(shapes, lies))
     # It runs once, so compiling it must be quick rather than running it.
     quick = {"xla_backend_optimization_level": 0}
-    init = jax.jit(
-        init,
-        out_shardings=sharding,
-        compiler_options=quick if jax.default_backend() == "cpu" else None,
-    )
-    seed = np.uint32(config.seed)
-    if checkpoints.latest() is None:
-        return init(seed)
-    return checkpoints.restore(placed(jax.eval_shape(init, seed), sharding))
+    on_cpu = jax.default_backend() == "cpu"
+    init = jax.jit(init, out_shardings=lies, compiler_options=quick if on_cpu else None)
+    return Saved(0, init(seed), {})
 
 
 def use_compilation_cache() -> None:

@@ -1,9 +1,12 @@
 """The folder of a run: what names it, and when a run may go on in it."""
 
+import contextlib
 import dataclasses
 import datetime
+import fcntl
 import json
 import os
+from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 
@@ -14,6 +17,7 @@ from gan_jax.data.source import Info
 from gan_jax.errors import UserError
 from gan_jax.writers import write_file
 
+LOCK = "lock"
 LIBRARIES = ("gan_jax", "jax", "jaxlib", "flax", "optax", "numpy")
 
 
@@ -41,6 +45,28 @@ def check(path: Path, what: str = "workdir") -> None:
         raise UserError(f"{what} {path}: {there} is a file, not a folder")
     if not os.access(there, os.W_OK | os.X_OK):
         raise UserError(f"{what} {path}: {there} is not writable")
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Keeps other processes from writing in the folder.
+
+    The lock is the operating system's, on a file that stays: it is gone with the
+    process that held it, however that ended.
+
+    Raises:
+      UserError: another process trains there.
+    """
+    path.mkdir(parents=True, exist_ok=True)
+    with (path / LOCK).open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(
+                f"another process trains in workdir {path}: wait for it or stop it, or "
+                "choose another --workdir"
+            ) from None
+        yield
 
 
 def describe(config: ConfigDict, info: Info) -> dict:

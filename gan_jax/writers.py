@@ -1,16 +1,23 @@
 """What a run writes for people to read: metrics, pictures, the progress line."""
 
-import functools
+import contextlib
+import errno
 import io
 import json
 import math
 import os
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Column
+
+from gan_jax.errors import UserError
 
 PROGRESS = {"d_real": "D(x)", "d_fake": "D(G(z))", "d_loss": "d_loss"}
 PROGRESS |= {"g_loss": "g_loss", "value": "V"}
@@ -19,9 +26,13 @@ PROGRESS |= {"g_loss": "g_loss", "value": "V"}
 def write_file(path: Path, content: bytes) -> None:
     """Writes a file that appears whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_bytes(content)
-    partial.rename(path)
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        partial.write_bytes(content)
+        partial.rename(path)
+    except OSError:
+        partial.unlink(missing_ok=True)
+        raise
 
 
 def tile(images: np.ndarray, columns: int) -> np.ndarray:
@@ -42,11 +53,10 @@ def tile(images: np.ndarray, columns: int) -> np.ndarray:
     return grid.reshape(rows * height, columns * width, channels)
 
 
-def save_examples(path: Path, examples: np.ndarray, columns: int) -> None:
-    """Writes images as one PNG sheet, or points as one PNG scatter plot.
+def sheet(examples: np.ndarray, columns: int) -> bytes:
+    """Returns images as one PNG sheet, or points as one PNG scatter plot.
 
     Args:
-      path: the PNG file.
       examples: uint8 `[..., num, height, width, channels]` (1, 3 or 4 channels), or
         points `[..., num, 2]`, a panel for each `[num, 2]` of them.
       columns: images in a row.
@@ -57,10 +67,15 @@ def save_examples(path: Path, examples: np.ndarray, columns: int) -> None:
     if examples.ndim < 4:
         _scatter(buffer, examples.reshape(-1, *examples.shape[-2:]))
     else:
-        sheet = tile(examples.reshape(-1, *examples.shape[-3:]), columns)
-        sheet = sheet[..., 0] if sheet.shape[-1] == 1 else sheet
-        Image.fromarray(sheet).save(buffer, "png", optimize=True)
-    write_file(path, buffer.getvalue())
+        image = tile(examples.reshape(-1, *examples.shape[-3:]), columns)
+        image = image[..., 0] if image.shape[-1] == 1 else image
+        Image.fromarray(image).save(buffer, "png", optimize=True)
+    return buffer.getvalue()
+
+
+def save_examples(path: Path, examples: np.ndarray, columns: int) -> None:
+    """Writes the `sheet` of examples to a PNG file."""
+    write_file(path, sheet(examples, columns))
 
 
 def _scatter(buffer: io.BytesIO, panels: np.ndarray) -> None:
@@ -95,29 +110,58 @@ class MetricsFile:
     Args:
       path: the file; what a killed run left of a line is cut off.
       until: the last step whose record is kept; None keeps all.
+
+    Raises:
+      UserError: the file is damaged.
     """
 
     def __init__(self, path: Path, until: int | None = None):
-        text = path.read_text() if path.exists() else ""
-        lines = [line for line in text.splitlines(True) if line.endswith("\n")]
-        if until is not None:
-            lines = [line for line in lines if json.loads(line)["step"] <= until]
-        if "".join(lines) != text:
-            write_file(path, "".join(lines).encode())
-        self._last = json.loads(lines[-1])["step"] if lines else -1
-        self._file = path.open("a")
+        lines = list(_whole_lines(path))
+        steps = [_step(path, number, line) for number, line in enumerate(lines, 1)]
+        kept = len(lines) if until is None else sum(step <= until for step in steps)
+        content = b"".join(lines[:kept])
+        if path.exists() and path.stat().st_size != len(content):
+            write_file(path, content)
+        self._last = steps[kept - 1] if kept else -1
+        self._file = path.open("ab", buffering=0)
+        self._size = len(content)
 
     def write(self, record: dict) -> None:
-        """Appends a record unless its step is there already; NaN becomes null."""
-        if record["step"] > self._last:
-            valid = {key: _json(value) for key, value in record.items()}
-            self._file.write(json.dumps(valid) + "\n")
-            self._file.flush()
-            self._last = record["step"]
+        """Appends a record unless its step is there already; NaN becomes null.
+
+        Raises:
+          OSError: it cannot be written; the file is as it was.
+        """
+        if record["step"] <= self._last:
+            return
+        valid = {key: _json(value) for key, value in record.items()}
+        line = json.dumps(valid).encode() + b"\n"
+        if self._file.write(line) != len(line):  # there was room for a part of it
+            self._file.truncate(self._size)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        self._last, self._size = record["step"], self._size + len(line)
 
     def close(self) -> None:
         """Closes the file."""
         self._file.close()
+
+
+def _whole_lines(path: Path) -> Iterator[bytes]:
+    """Yields the lines up to the first that a crash has cut off or left empty."""
+    for line in path.read_bytes().splitlines(True) if path.exists() else ():
+        if not line.endswith(b"\n") or not line.strip(b"\0\n"):
+            return
+        yield line
+
+
+def _step(path: Path, number: int, line: bytes) -> int:
+    try:
+        return int(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError):
+        raise UserError(
+            f"{path} is damaged: line {number} is no record of a step; mend or remove "
+            "that line"
+        ) from None
 
 
 def _json(value):
@@ -175,14 +219,70 @@ def _shown(values: float | list[float]) -> str:
     return f"{mean:.3f}" if error is None else f"{mean:.3f} ± {error:.3f}"
 
 
+class Board:
+    """TensorBoard's event file.
+
+    tensorboardX's own writer hands events to a thread, which does not live through a
+    full disk; this one writes at once.
+
+    Args:
+      folder: of the run.
+      step: where it starts; what an earlier start left of later steps is hidden.
+    """
+
+    def __init__(self, folder: Path, step: int):
+        # At the first record, when the device has work to do: it imports PyTorch too
+        # where that is installed, which takes seconds.
+        from tensorboardX.event_file_writer import EventsWriter
+        from tensorboardX.proto.event_pb2 import Event, SessionLog
+
+        suffix = f".{os.getpid()}.{time.monotonic_ns()}"
+        self._events = EventsWriter(str(folder / "events"), suffix)
+        self._event = Event
+        self._add(step + 1, session_log=SessionLog(status=SessionLog.START))
+
+    def record(self, record: dict) -> None:
+        """Writes the numbers of a record; of replicas, their mean and its error."""
+        from tensorboardX import summary
+
+        for key, value in record.items():
+            if key not in ("step", "data"):
+                mean, error = mean_and_error(value)
+                scalars = {key: mean, f"{key}_stderr": error}
+                for name, scalar in scalars.items():
+                    if scalar is not None:
+                        self._add(record["step"], summary=summary.scalar(name, scalar))
+        self._events.flush()
+
+    def samples(self, step: int, png: bytes) -> None:
+        """Writes a sheet."""
+        from PIL import Image
+        from tensorboardX import summary
+
+        sheet = np.asarray(Image.open(io.BytesIO(png)).convert("RGB"))
+        image = summary.image("samples", sheet, dataformats="HWC")
+        self._add(step, summary=image)
+        self._events.flush()
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._events.close()
+
+    def _add(self, step: int, **what) -> None:
+        self._events.write_event(self._event(wall_time=time.time(), step=step, **what))
+
+
 class Writers:
     """Everything that a run writes while it trains, opened together.
+
+    What cannot be written, for the disk is full, is kept and tried again.
 
     Args:
       workdir: the run's folder.
       num_steps: of the whole run.
       step: where it starts.
-      rewrite: whether records of later steps, which another config left, are dropped.
+      rewrite: whether records of later steps, which another config or another noise
+        left, are dropped.
     """
 
     def __init__(self, workdir: Path, num_steps: int, step: int, rewrite: bool = False):
@@ -190,14 +290,8 @@ class Writers:
         until = step if rewrite else None
         self._metrics = MetricsFile(workdir / "metrics.jsonl", until)
         self._progress = ProgressLine(num_steps, step)
-
-    @functools.cached_property
-    def _board(self):
-        # At the first record, when the device has work to do: it imports PyTorch too
-        # where that is installed, which takes seconds.
-        from tensorboardX import SummaryWriter
-
-        return SummaryWriter(str(self._workdir), purge_step=self._step + 1)
+        self._board: Board | None = None
+        self._due: deque[Callable[[], None]] = deque()
 
     def metrics(self, record: dict) -> None:
         """Writes one record everywhere.
@@ -206,27 +300,71 @@ class Writers:
           record: `step`, the metrics, a number or a list with one for each replica,
             and `data`, a name.
         """
-        self._metrics.write(record)
-        for key, value in record.items():
-            if key not in ("step", "data"):
-                mean, error = mean_and_error(value)
-                self._board.add_scalar(key, mean, record["step"])
-                if error is not None:
-                    self._board.add_scalar(f"{key}_stderr", error, record["step"])
+        self._due.append(lambda: self._metrics.write(record))
+        self._due.append(lambda: self._on_board(lambda board: board.record(record)))
         self._progress.write(record)
+        self._try("metrics", record["step"])
 
     def samples(self, step: int, examples: np.ndarray, columns: int) -> None:
         """Writes the samples of a step."""
-        from PIL import Image
+        path, png = (
+            self._workdir / "samples" / f"{step:06d}.png",
+            sheet(examples, columns),
+        )
+        self._due.append(lambda: write_file(path, png))
+        self._due.append(lambda: self._on_board(lambda board: board.samples(step, png)))
+        self._try("samples", step)
 
-        path = self._workdir / "samples" / f"{step:06d}.png"
-        save_examples(path, examples, columns)
-        sheet = np.asarray(Image.open(path).convert("RGB"))
-        self._board.add_image("samples", sheet, step, dataformats="HWC")
+    def save(self) -> None:
+        """Writes what is due.
+
+        Raises:
+          OSError: it cannot be written; it stays due.
+        """
+        while self._due:
+            self._due[0]()
+            self._due.popleft()
 
     def close(self) -> None:
-        """Flushes and closes them all."""
+        """Closes all files."""
+        with contextlib.suppress(OSError):  # it has been said
+            self.save()
         self._metrics.close()
-        if "_board" in vars(self):
-            self._board.close()
+        if self._board:
+            with contextlib.suppress(OSError):
+                self._board.close()
         self._progress.close()
+
+    def _try(self, what: str, step: int) -> None:
+        try:
+            self.save()
+        except OSError as error:
+            print(
+                f"cannot write the {what} of step {step} ({error}); kept, and tried "
+                "again with the next",
+                file=sys.stderr,
+            )
+
+    def _on_board(self, write: Callable[[Board], None]) -> None:
+        try:
+            self._board = self._board or Board(self._workdir, self._step)
+            write(self._board)
+        except OSError:
+            self._board = None  # what is in that file may end in a part of an event
+            raise
+
+
+class Silent:
+    """Stands for `Writers` on the hosts that write nothing."""
+
+    def metrics(self, record: dict) -> None:
+        """Writes nothing."""
+
+    def samples(self, step: int, examples: np.ndarray, columns: int) -> None:
+        """Writes nothing."""
+
+    def save(self) -> None:
+        """Writes nothing."""
+
+    def close(self) -> None:
+        """Closes nothing."""

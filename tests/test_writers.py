@@ -1,11 +1,16 @@
 import io
 import json
+import struct
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 from rich.console import Console
+from tensorboardX.proto import event_pb2
+from tensorboardX.proto.event_pb2 import SessionLog
 
+from gan_jax.errors import UserError
 from gan_jax.writers import (
     MetricsFile,
     ProgressLine,
@@ -86,18 +91,94 @@ def test_a_number_that_is_not_finite_is_null(tmp_path):
     assert text == '{"step": 1, "value": [0.5, null, null], "data": "x"}\n'
 
 
-def test_tensorboard_has_the_mean_and_its_standard_error(tmp_path, monkeypatch):
-    written = {}
+def events(folder):
+    """Reads TensorBoard's files: records of length, its checksum, data, their own."""
+    for path in sorted(folder.glob("events.out.*")):
+        data, at = path.read_bytes(), 0
+        while at < len(data):
+            (length,) = struct.unpack_from("<Q", data, at)
+            yield event_pb2.Event.FromString(data[at + 12 : at + 12 + length])
+            at += length + 16
+
+
+def test_tensorboard_has_the_mean_and_its_standard_error(tmp_path):
     writers = Writers(tmp_path, 1000, 0)
-    monkeypatch.setattr(
-        writers._board, "add_scalar", lambda tag, x, step: written.update({tag: x})
-    )
     writers.metrics(REPLICAS)
     writers.metrics(RECORD | {"step": 301, "g_loss": 3.0})
+    sheet = np.zeros((4, 5, 5, 1), np.uint8)
+    writers.samples(301, sheet, 2)
     writers.close()
-    assert (written["d_loss"], written["d_loss_stderr"]) == (1.386, 1.0)
-    assert written["g_loss"] == 3.0
-    assert "images_stderr" not in written
+    found = list(events(tmp_path))
+    written = {
+        (event.step, value.tag): value
+        for event in found
+        for value in event.summary.value
+    }
+    scalars = {key: value.simple_value for key, value in written.items()}
+    assert scalars[300, "d_loss"] == 2.0
+    assert scalars[300, "d_loss_stderr"] == 1.0
+    assert scalars[301, "g_loss"] == 3.0
+    assert (301, "images_stderr") not in written
+    image = written[301, "samples"].image
+    assert (image.height, image.width) == (10, 10)
+    (start,) = (event for event in found if event.HasField("session_log"))
+    assert (start.step, start.session_log.status) == (1, SessionLog.START)
+
+
+class Full:
+    """A disk that is full for the next so many writes of a kind."""
+
+    def __init__(self, monkeypatch, times):
+        self.left, write = times, io.FileIO.write
+        test = self
+
+        class File(io.FileIO):
+            def write(self, data):
+                if test.left > 0:
+                    test.left -= 1
+                    return write(self, data[: len(data) // 2])
+                return write(self, data)
+
+        monkeypatch.setattr(Path, "open", lambda path, mode, **_: File(path, mode))
+
+
+def test_what_a_full_disk_refuses_is_written_later(tmp_path, monkeypatch, capsys):
+    writers = Writers(tmp_path, 1000, 0)
+    writers.close()
+    Full(monkeypatch, 2)
+    writers = Writers(tmp_path, 1000, 0)
+    for step in (300, 301, 302):
+        writers.metrics(RECORD | {"step": step})
+    writers.samples(302, np.zeros((4, 5, 5, 1), np.uint8), 2)
+    writers.close()
+    lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == [300, 301, 302]
+    assert (tmp_path / "samples" / "000302.png").is_file()
+    scalars = [event.step for event in events(tmp_path) if event.summary.value]
+    assert sorted(set(scalars)) == [300, 301, 302]
+    err = capsys.readouterr().err
+    for step in (300, 301):
+        assert f"cannot write the metrics of step {step} ([Errno 28] No space" in err
+    assert "step 302 (" not in err
+
+
+@pytest.mark.parametrize("line", ["{}", "[1]", '{"step": "x"}', "{broken"])
+def test_a_damaged_record_is_refused(tmp_path, line):
+    path = tmp_path / "metrics.jsonl"
+    text = '{"step": 1}\n' + line + '\n{"step": 3}\n'
+    path.write_text(text)
+    with pytest.raises(
+        UserError, match=r"metrics.jsonl is damaged: line 2 is no record"
+    ):
+        MetricsFile(path)
+    assert path.read_text() == text
+
+
+def test_what_a_power_cut_left_empty_is_cut_off(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_bytes(b'{"step": 1}\n' + bytes(40))
+    MetricsFile(path).close()
+    assert path.read_text() == '{"step": 1}\n'
 
 
 def test_replicas_are_rows_of_images_and_panels_of_points(tmp_path):

@@ -12,19 +12,21 @@ that do not fill a batch are left out, and the order is a function of (seed, epo
 the step alone tells where a run is in its data, and nothing else need be saved.
 """
 
-import functools
 import math
 import os
+from collections.abc import Iterator
 
 import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from ml_collections import ConfigDict
 
 from gan_jax import sharding
 from gan_jax.data.source import Images
+from gan_jax.sharding import DATA, REPLICA
 from gan_jax.steps import purpose_key
 
 _READ_AHEAD = 2**28  # bytes
@@ -101,11 +103,11 @@ class Resident:
 
 @flax.struct.dataclass
 class Window:
-    """Batches that were read ahead on the host, for one chunk.
+    """Batches that were read ahead on the hosts, for one chunk.
 
     Attributes:
-      batches: leaves `[n, d_updates * batch_size, ...]`, of several replicas
-        `[n, replicas, d_updates * batch_size, ...]`.
+      batches: leaves `[n, d_updates, batch_size, ...]`, of several replicas
+        `[n, replicas, d_updates, batch_size, ...]`.
     """
 
     batches: dict[str, Array]
@@ -118,67 +120,80 @@ class Window:
 
     def batch(self, drawn: dict[str, Array]) -> dict[str, Array]:
         """Returns one step's batch."""
-        return drawn
+        return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), drawn)
 
 
 class Stream:
     """A set that is read from its source while it trains.
 
+    Each host reads the replicas, and of every batch the examples, that its devices
+    need.
+
     Args:
       source: random access to examples.
       config: the run's; its seed and batch size set the order.
       step: the step to start from.
-      replica: whose order it is.
+      mesh: where the batches go.
     """
 
-    def __init__(self, source, config: ConfigDict, step: int, replica: int = 0):
+    def __init__(self, source, config: ConfigDict, step: int, mesh: Mesh):
+        self._source, self._config = source, config
+        lead = (REPLICA,) if config.replicas > 1 else ()
+        self._sharding = NamedSharding(mesh, PartitionSpec(None, *lead, None, DATA))
+        parts = NamedSharding(mesh, PartitionSpec(REPLICA, DATA))
+        # Which replicas, and which examples of a batch, this host holds.
+        self._held = _held(parts, (config.replicas, config.batch_size))
+        self._open(step)
+
+    def at(self, step: int, n: int) -> Window:
+        """Reads the batches of the next `n` steps."""
+        if step != self._step:
+            self._open(step)
+        self._step += n
+        updates = range(n * self._config.d_updates)
+        each = [[next(batches) for _ in updates] for batches in self._batches]
+        return Window({key: self._window(key, each, n) for key in each[0][0]})
+
+    def _open(self, step: int) -> None:
+        self._step = step
+        self._batches = [self._read(int(i), step) for i in self._held[0]]
+
+    def _read(self, replica: int, step: int) -> Iterator[dict[str, np.ndarray]]:
         import grain  # only large sets need it
 
+        config, rows = self._config, self._held[1]
         batches = (
-            grain.MapDataset.range(len(source))
+            grain.MapDataset.range(len(self._source))
             .seed(config.seed + replica)
             .shuffle()
             .batch(config.batch_size, drop_remainder=True)
-            .map(functools.partial(_read, source))  # grain is slow to touch each
+            # grain is slow to touch each example
+            .map(lambda indices: _read(self._source, indices[rows]))
             .repeat()
         )
-        self._updates = config.d_updates
         # A chunk is read while the one before it trains, if so much may be held.
-        size = config.replicas * config.batch_size * math.prod(source.info.shape)
+        size = config.replicas * config.batch_size * math.prod(self._source.info.shape)
         ahead = min(config.log_every * config.d_updates, _READ_AHEAD // size)
         options = grain.ReadOptions(
             num_threads=max(1, os.cpu_count() // config.replicas),
             prefetch_buffer_size=max(2, ahead),
         )
-        rest = batches[step * config.d_updates :]
-        self._batches = iter(rest.to_iter_dataset(options))
+        return iter(batches[step * config.d_updates :].to_iter_dataset(options))
 
-    def at(self, step: int, n: int) -> Window:
-        """Reads the batches of the next `n` steps."""
-        updates = [next(self._batches) for _ in range(n * self._updates)]
-        stacked = jax.tree.map(lambda *x: np.stack(x), *updates)
-        return Window(
-            {
-                "image": _per_step(stacked["image"], n),
-                "label": _per_step(stacked["label"], n),
-            }
+    def _window(self, key: str, each: list[list[dict]], n: int) -> Array:
+        """Makes `[n(, replicas), d_updates, batch, ...]` of what this host has read."""
+        local = np.stack([[update[key] for update in updates] for updates in each], 1)
+        local = local.reshape(n, -1, *local.shape[1:]).swapaxes(1, 2)
+        held = [None, self._held[0], None, self._held[1]]
+        if self._config.replicas == 1:
+            local, held = local[:, 0], [None, None, self._held[1]]
+            full = (*local.shape[:2], self._config.batch_size)
+        else:
+            full = (n, self._config.replicas, local.shape[2], self._config.batch_size)
+        shape = (*full, *local.shape[len(full) :])
+        return jax.make_array_from_callback(
+            shape, self._sharding, lambda index: local[_within(index, held, shape)]
         )
-
-
-class Streams:
-    """The streams of several replicas.
-
-    Args:
-      streams: one each.
-    """
-
-    def __init__(self, streams: list[Stream]):
-        self._streams = streams
-
-    def at(self, step: int, n: int) -> Window:
-        """Reads the batches of the next `n` steps."""
-        windows = [stream.at(step, n) for stream in self._streams]
-        return jax.tree.map(lambda *x: np.stack(x, Window.axes), *windows)
 
 
 class Fixed:
@@ -212,11 +227,10 @@ def open_feed(source, config: ConfigDict, key: Array, step: int, mesh):
     if hasattr(source, "sample"):
         return Fixed(Drawn(key, source, config.batch_size * config.d_updates))
     if not isinstance(source, Images):
-        replicas = range(config.replicas)
-        streams = [Stream(source, config, step, replica) for replica in replicas]
-        return Streams(streams) if len(streams) > 1 else streams[0]
-    images, labels = jax.device_put(
-        (source.images, source.labels), sharding.replicated(mesh)
+        return Stream(source, config, step, mesh)
+    everywhere = sharding.replicated(mesh)
+    images, labels = (
+        sharding.put(x, everywhere) for x in (source.images, source.labels)
     )
     return Fixed(Resident(key, images, labels, config.batch_size, config.d_updates))
 
@@ -228,5 +242,20 @@ def _read(source, indices: np.ndarray) -> dict[str, np.ndarray]:
     return {"image": images, "label": labels}
 
 
-def _per_step(x: np.ndarray, n: int) -> np.ndarray:
-    return x.reshape(n, -1, *x.shape[2:])
+def _held(parts: NamedSharding, shape: tuple[int, int]) -> list[np.ndarray]:
+    """Returns for each axis the indices that some device of this host holds."""
+    blocks = parts.addressable_devices_indices_map(shape).values()
+    return [
+        np.unique(np.concatenate([np.arange(n)[block[axis]] for block in blocks]))
+        for axis, n in enumerate(shape)
+    ]
+
+
+def _within(index: tuple, held: list, shape: tuple[int, ...]) -> tuple[slice, ...]:
+    """Turns an index into the whole into one into the part that is held."""
+    moved = []
+    for part, n, indices in zip(index, shape, held, strict=False):
+        start, stop, _ = part.indices(n)
+        first = start if indices is None else int(np.searchsorted(indices, start))
+        moved.append(slice(first, first + stop - start))
+    return tuple(moved)

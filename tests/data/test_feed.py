@@ -114,8 +114,8 @@ def test_another_seed_is_another_order():
 
 
 def test_a_stream_is_ready_at_a_late_step_at_once():
-    feed = Stream(Lazy(50), config_of(8), 10_000_000)
-    assert feed.at(10_000_000, 2).batches["image"].shape == (2, 8, 2, 2, 1)
+    feed = Stream(Lazy(50), config_of(8), 10_000_000, sharding.make_mesh())
+    assert feed.at(10_000_000, 2).batches["image"].shape == (2, 1, 8, 2, 2, 1)
 
 
 @pytest.mark.parametrize("step", [0, 16_000_000, 2**31 // 3])

@@ -1,0 +1,127 @@
+"""Several hosts that run one program: how they find each other and agree.
+
+Each host starts the same command. Arrays are global, so the algorithm does not know of
+hosts; the first of them alone writes what a run leaves for people to read.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from gan_jax.errors import UserError
+from gan_jax.resolve import one_line
+
+
+def initialize(coordinator: str, num: int | None, index: int | None) -> None:
+    """Joins the other hosts of the run, before any device is used.
+
+    With no argument it asks the surroundings: Cloud TPU, Slurm, Open MPI and Kubernetes
+    are recognised, and elsewhere the host is alone, as it is with `num` 1.
+
+    Args:
+      coordinator: HOST:PORT of the first host, '' to find out.
+      num: how many hosts there are, None to find out.
+      index: which of them this is, from 0 on, None to find out.
+
+    Raises:
+      UserError: the arguments do not go together, or the others are not reached.
+    """
+    if num == 1 and index in (None, 0):
+        return
+    given = bool(coordinator), num is not None, index is not None
+    if any(given) and not all(given):
+        raise UserError(
+            "give all of --coordinator=HOST:PORT, --num_processes=N and "
+            "--process_id=I, or none of them"
+        )
+    if all(given):
+        _check(coordinator, num, index)
+    try:
+        jax.distributed.initialize(coordinator or None, num, index)
+    except Exception as error:
+        if not any(given) and "coordinator_address should be" in str(error):
+            return
+        raise UserError(
+            f"the hosts of the run do not come together ({one_line(error)}); give "
+            "--coordinator, --num_processes and --process_id, or --num_processes=1 to "
+            "run on this host alone"
+        ) from error
+
+
+def _check(coordinator: str, num: int, index: int) -> None:
+    host, _, port = coordinator.rpartition(":")
+    if not (host and port.isdecimal() and 0 < int(port) < 2**16):
+        raise UserError(f"--coordinator={coordinator}: it must be HOST:PORT")
+    if num < 1:
+        raise UserError(f"--num_processes={num}: it must be at least 1")
+    if not 0 <= index < num:
+        raise UserError(
+            f"--process_id={index}: it must lie in [0, {num}), of --num_processes={num}"
+        )
+
+
+def is_first() -> bool:
+    """Tells whether this host writes what the run leaves."""
+    return jax.process_index() == 0
+
+
+def wait_for_all(name: str) -> None:
+    """Returns when every host has come to the point of that name."""
+    if jax.process_count() > 1:
+        from jax.experimental import multihost_utils
+
+        multihost_utils.sync_global_devices(name)
+
+
+def first_does(call: Callable[[], None]) -> None:
+    """Has the first host do something; all go on if it went well.
+
+    Raises:
+      UserError: it went wrong, on every host.
+    """
+    error = None
+    if is_first():
+        try:
+            call()
+        except UserError as why:
+            error = why
+    if jax.process_count() > 1:
+        from jax.experimental import multihost_utils
+
+        failed = multihost_utils.broadcast_one_to_all(np.int32(error is not None))
+        if failed and error is None:
+            error = UserError("the first host refused to go on: see its message")
+    if error is not None:
+        raise error
+
+
+class Vote:
+    """What any host has to say, told to all of them at the same step.
+
+    An answer takes until it is asked for the next time, so that no device waits for it.
+
+    Args:
+      mesh: all devices of the run.
+    """
+
+    def __init__(self, mesh: Mesh):
+        self._everywhere = NamedSharding(mesh, PartitionSpec(mesh.axis_names))
+        self._size = mesh.size
+        self._greatest = jax.jit(
+            jnp.max, out_shardings=NamedSharding(mesh, PartitionSpec())
+        )
+        self._last = None
+
+    def cast(self, number: int) -> int:
+        """Gives this host's number, and returns the greatest of the last time's."""
+        if jax.process_count() == 1:
+            return number
+        before, here = self._last, np.full(self._size, number, np.int32)
+        votes = jax.make_array_from_callback(
+            here.shape, self._everywhere, lambda index: here[index]
+        )
+        self._last = self._greatest(votes)
+        return 0 if before is None else int(before)
