@@ -1,0 +1,216 @@
+"""Kills training runs at random instants, and compares what comes of them.
+
+    python scripts/kill_test.py --kills=200 --seed=0
+
+For each case (a lazy penalty with two discriminator updates, images on the device with
+two replicas, a streamed folder) one run is left alone. Others, of the same command, are
+killed (SIGKILL) again and again, half of the times while they start and half while they
+train and write, until they end. Then the last states must be equal to the bit, and so
+must the last sheet and the records of `metrics.jsonl`, each step once and none missing.
+Exit status: 0 all equal, 1 something was lost.
+"""
+
+import itertools
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+
+import jax
+import numpy as np
+from absl import flags
+from PIL import Image
+
+from gan_jax import cli, sample, workdir
+from gan_jax.errors import unknown
+
+KILLS = flags.DEFINE_integer("kills", 200, "How many, over all cases.", lower_bound=1)
+# gan_jax.sample, which opens what is compared, has a flag of this name too.
+SEED = flags.DEFINE_integer("seed", 0, "Of the instants.", allow_override=True)
+STEPS = flags.DEFINE_integer("steps", 3000, "Of each run.", lower_bound=1)
+CASES = flags.DEFINE_list("cases", ["points", "replicas", "stream"], "Which to run.")
+
+COMMON = {"log_every": 50, "sample_every": 100, "checkpoint_every": 100, "chunk": 10}
+KINDS = {
+    "points": ("ring", {"penalties": "r1(every=4)", "d_updates": 2}),
+    "replicas": (
+        "mnist_mlp",
+        {"data.source": "packaged", "replicas": 2, "width": 16, "batch_size": 16},
+    ),
+    "stream": (
+        "folder",
+        {"data.resident_mb": 0, "image_size": 8, "width": 4, "batch_size": 8},
+    ),
+}
+TIMES = ("images_per_sec", "data_stall")
+ROOT = Path(__file__).parents[1]
+
+
+class Case:
+    """One kind of run: how it is started, and what it must come to.
+
+    Args:
+      name: of KINDS.
+      steps: of each run.
+      folder: for everything that is written.
+    """
+
+    def __init__(self, name: str, steps: int, folder: Path):
+        config, keys = KINDS[name]
+        keys = {**COMMON, **keys, "num_steps": steps}
+        if config == "folder":
+            keys["data.data_dir"] = _images(folder / "images")
+        self._command = [sys.executable, "-m", "gan_jax.train"]
+        self._command += [f"--config={ROOT}/configs/{config}.py"]
+        self._command += [f"--config.{key}={value}" for key, value in keys.items()]
+        cache = {"JAX_COMPILATION_CACHE_DIR": str(folder / "cache")}
+        self._env = {**os.environ, **cache}
+        self._sound = folder / "sound"
+        # How long a run starts, and how long it trains, with what it compiles cached.
+        for path in (folder / "first", self._sound):
+            start = time.monotonic()
+            run = self.start(path)
+            while not (path / "metrics.jsonl").exists() and run.poll() is None:
+                time.sleep(0.01)
+            self.starting = time.monotonic() - start
+            if run.wait():
+                raise RuntimeError(f"{name} does not run: {_said(path)}")
+            self.training = time.monotonic() - start - self.starting
+
+    def start(self, path: Path) -> subprocess.Popen:
+        """Starts a run, or goes on with it."""
+        path.mkdir(parents=True, exist_ok=True)
+        with path.with_suffix(".log").open("w") as log:
+            return subprocess.Popen(
+                [*self._command, f"--workdir={path}"],
+                stderr=log,
+                stdout=log,
+                env=self._env,
+            )
+
+    def lost(self, path: Path) -> list[str]:
+        """Returns how the run at `path` differs from the one that was left alone."""
+        found = []
+        ours, theirs = (_records(run) for run in (path, self._sound))
+        if [r["step"] for r in ours] != [r["step"] for r in theirs]:
+            found.append("the steps of metrics.jsonl")
+        if ours != theirs:
+            found.append("metrics.jsonl")
+        ours, theirs = (
+            sorted((run / "samples").iterdir()) for run in (path, self._sound)
+        )
+        if [p.name for p in ours] != [p.name for p in theirs]:
+            found.append("which sheets there are")
+        if ours[-1].read_bytes() != theirs[-1].read_bytes():
+            found.append("the last sheet")
+        same = jax.tree.map(np.array_equal, _states(path), _states(self._sound))
+        if not all(jax.tree.leaves(same)):
+            found.append("the last state")
+        return found
+
+
+def torture(case: Case, kills: int, instants: random.Random, folder: Path) -> Counter:
+    """Kills runs of a case, one after the other until each ends.
+
+    Returns:
+      How often it was killed where, and 'lost', how many runs came to another end.
+    """
+    done, left = Counter(), kills
+    for number in itertools.count():
+        path = folder / f"killed{number}"
+        while True:
+            run, before = case.start(path), _progress(path)
+            if left and instants.random() < 0.5:
+                wait = instants.uniform(0, case.starting)
+            else:
+                wait = case.starting + instants.uniform(0, 0.3 * case.training)
+            try:
+                run.wait(wait if left else None)
+            except subprocess.TimeoutExpired:
+                run.kill()
+            if run.wait() != -signal.SIGKILL:
+                break
+            left -= 1
+            done[_where(path, before)] += 1
+        done["runs"] += 1
+        problems = case.lost(path) if run.returncode == 0 else [_said(path)]
+        if problems:
+            done["lost"] += 1
+            print(f"{path}: {'; '.join(problems)}", file=sys.stderr)
+        if not left:
+            return done
+
+
+def _progress(path: Path) -> int:
+    file = path / "metrics.jsonl"
+    return file.stat().st_size if file.exists() else 0
+
+
+def _where(path: Path, before: int) -> str:
+    """Returns what a killed run was doing, by what it left."""
+    if any((path / "checkpoints").glob("*tmp*")):
+        return "writing a checkpoint"
+    if any(path.rglob(".*.partial")):
+        return "writing a file"
+    metrics = path / "metrics.jsonl"
+    if metrics.exists() and metrics.read_bytes()[-1:] not in (b"\n", b""):
+        return "writing a record"
+    return "training" if _progress(path) > before else "starting"
+
+
+def _said(path: Path) -> str:
+    return (path.with_suffix(".log").read_text().splitlines() or ["nothing"])[-1]
+
+
+def _records(path: Path) -> list[dict]:
+    lines = (path / "metrics.jsonl").read_text().splitlines()
+    drop = dict.fromkeys(TIMES)
+    return [{**json.loads(line), **drop} for line in lines]
+
+
+def _states(path: Path) -> list:
+    replicas = workdir.read(path)["config"]["replicas"]
+    states = [sample.load(path, replica=i)[1] for i in range(replicas)]
+    return [s.replace(key=jax.random.key_data(s.key)) for s in states]
+
+
+def _images(folder: Path) -> Path:
+    folder.mkdir(parents=True)
+    pixels = np.random.default_rng(0)
+    for i in range(50):
+        image = pixels.integers(0, 256, (16, 16, 3), np.uint8)
+        Image.fromarray(image).save(folder / f"{i}.png")
+    return folder
+
+
+def main() -> int:
+    """Runs the command."""
+    for name in CASES.value:
+        if name not in KINDS:
+            raise unknown("case", name, KINDS)
+    total, start = Counter(), time.monotonic()
+    for i, name in enumerate(CASES.value):
+        share = KILLS.value * (i + 1) // len(CASES.value)
+        share -= KILLS.value * i // len(CASES.value)
+        with tempfile.TemporaryDirectory() as folder:
+            case = Case(name, STEPS.value, Path(folder))
+            instants = random.Random(f"{SEED.value} {name}")
+            found = torture(case, share, instants, Path(folder))
+        print(f"{name}: {dict(sorted(found.items()))}", flush=True)
+        total += found
+    minutes = (time.monotonic() - start) / 60
+    print(
+        f"{KILLS.value} kills of {total['runs']} runs in {minutes:.0f} min, "
+        f"{total['lost']} lost"
+    )
+    return 1 if total["lost"] else 0
+
+
+if __name__ == "__main__":
+    cli.run(main)
