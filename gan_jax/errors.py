@@ -5,7 +5,22 @@ from collections.abc import Iterable
 
 
 class UserError(Exception):
-    """Bad input: the commands print its one line on stderr and exit with status 2."""
+    """Bad input: the commands print its one line on stderr and exit with status 2.
+
+    Args:
+      message: what was wrong, where, and what to do.
+    """
+
+    def __init__(self, message: str):
+        super().__init__(printable(message))
+
+
+def printable(text: str) -> str:
+    """Returns the text with what is not to be printed escaped: it stays one line.
+
+    Names of files come from elsewhere, and could steer the terminal.
+    """
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 def unknown(kind: str, name: str, valid: Iterable[str]) -> UserError:
