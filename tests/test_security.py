@@ -1,0 +1,228 @@
+"""Files from elsewhere: they run no code, fill no memory, and lead nowhere else."""
+
+import ast
+import io
+import math
+import os
+import re
+import struct
+import subprocess
+import sys
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, UnidentifiedImageError
+
+from gan_jax import data
+from gan_jax.config import default
+from gan_jax.data import folder, packaged, png
+from gan_jax.data.image import decode
+from gan_jax.data.source import MAX_PIXELS
+from gan_jax.errors import UserError, printable
+
+ROOT = Path(__file__).parents[1]
+
+
+def config_of(**keys):
+    config = default()
+    config.update_from_flattened_dict(keys)
+    return config
+
+
+def refused(call, message):
+    """Returns the one line with which a call is refused."""
+    with pytest.raises(UserError, match=message) as caught:
+        call()
+    assert str(caught.value).isprintable()
+    return str(caught.value)
+
+
+# Pickles.
+
+
+def test_nothing_is_unpickled():
+    """No module of the package names pickle, and np.load always says so."""
+    for path in (ROOT / "gan_jax").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                names = {alias.name for alias in node.names}
+                names.add(getattr(node, "module", None))
+                unsafe = {"pickle", "cPickle", "dill", "marshal", "shelve", "joblib"}
+                assert not names & unsafe, path
+            if isinstance(node, ast.Call) and ast.unparse(node.func) == "np.load":
+                given = {k.arg: ast.unparse(k.value) for k in node.keywords}
+                assert given.get("allow_pickle") == "False", path
+
+
+class Evil:
+    def __reduce__(self):
+        return exec, ("raise SystemExit('this ran')",)
+
+
+def test_a_packaged_array_of_objects_is_refused(tmp_path, monkeypatch):
+    file = tmp_path / "sample.npz"
+    np.savez(file, train_images=np.array([Evil()]), train_labels=np.zeros(1))
+    monkeypatch.setattr(packaged, "path", lambda name: file)
+    refused(lambda: packaged.load(config_of()), "sample.npz .ValueError: Object arr")
+
+
+# Bombs: files of at most megabytes that stand for gigabytes.
+
+MIB = bytes(2**20)
+ZLIB, GZIP = 15, 31  # what a stream is wrapped in
+
+
+def packed(wrap, mib, start=b""):
+    """Compresses so many MiB of zeros; only the checksum at the end is wrong."""
+    packer = zlib.compressobj(9, zlib.DEFLATED, wrap)
+    first = packer.compress(start + MIB) + packer.flush(zlib.Z_FULL_FLUSH)
+    block = packer.compress(MIB) + packer.flush(zlib.Z_FULL_FLUSH)
+    return first + block * (mib - 1) + packer.flush()
+
+
+def chunk(kind, content):
+    crc = struct.pack(">I", zlib.crc32(kind + content))
+    return struct.pack(">I", len(content)) + kind + content + crc
+
+
+def png_of(width, height, mib, colour=0):
+    header = struct.pack(">IIBBBBB", width, height, 8, colour, 0, 0, 0)
+    chunks = (b"IHDR", header), (b"IDAT", packed(ZLIB, mib)), (b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*c) for c in chunks)
+
+
+def tiff_of(width, height, mib):
+    content = packed(ZLIB, mib)
+    tags = {256: width, 257: height, 258: 8, 259: 8, 262: 1, 273: 8, 277: 1}
+    tags |= {278: height, 279: len(content)}
+    entries = [struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items()]
+    directory = struct.pack("<H", len(tags)) + b"".join(entries) + bytes(4)
+    return struct.pack("<2sHI", b"II", 42, 8 + len(content)) + content + directory
+
+
+def resized(kind, old, new):
+    """Encodes an image of 16x16 and writes another size into its header."""
+    file = io.BytesIO()
+    Image.new("RGB", (16, 16)).save(file, kind)
+    assert old in file.getvalue()
+    return file.getvalue().replace(old, new, 1)
+
+
+def idx_of(*shape):
+    return struct.pack(f">HBB{len(shape)}I", 0, 8, len(shape), *shape)
+
+
+TOO_MANY = r"^ValueError: (\d+x\d+ pixels, )?more than the 64 megapixels"
+IMAGES = {
+    "plain.png": (png_of(60000, 60000, 3500), TOO_MANY),
+    "colour.png": (png_of(60000, 60000, 64, 2), TOO_MANY),
+    "warned.png": (png_of(10000, 10000, 300, 2), TOO_MANY),  # of which Pillow warns
+    "quiet.png": (png_of(9000, 9000, 240, 2), TOO_MANY),  # and of which it does not
+    "thin.png": (png_of(0, 2**32 - 1, 3500), TOO_MANY),
+    "stuffed.png": (png_of(16, 16, 3500), "^decoded"),
+    "a.gif": (resized("GIF", b"\x10\0\x10\0", b"\xff" * 4), TOO_MANY),
+    "a.jpg": (resized("JPEG", b"\0\x10\0\x10", b"\xff\xdc" * 2), TOO_MANY),
+    "a.bmp": (resized("BMP", b"\x10\0\0\0" * 2, b"\0\0\1\0" * 2), TOO_MANY),
+    "a.webp": (resized("WEBP", b"\x10\0\x10\0", b"\xff\x3f" * 2), TOO_MANY),
+    "a.tif": (tiff_of(50000, 50000, 64), TOO_MANY),
+}
+ASKS, HOLDS = "^UserError: .*asks for more than 256 MiB", "more than 235200 bytes of da"
+IDX = {
+    "asks": (idx_of(2**31, 28, 28), ASKS),
+    "asks.gz": (packed(GZIP, 3500, idx_of(2**31, 28, 28)), ASKS),
+    "holds.gz": (packed(GZIP, 3500, idx_of(300, 28, 28)), HOLDS),
+    "nothing": (idx_of(2**32 - 1, 2**32 - 1, 0), ASKS),
+    "a_dimension_too_many": (idx_of(1, 1, 1, 1) + b"0", "is not an idx file"),
+}
+MOST = 2**29  # bytes, an eighth of what the files stand for
+
+# The address space is limited where the operating system can do so.
+READ = f"""
+import resource, sys, time
+from pathlib import Path
+from gan_jax.data.idx import read
+from gan_jax.data.image import decode
+
+Path("/proc/self/statm").exists() and resource.setrlimit(resource.RLIMIT_AS, (
+    int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    + {MOST}, -1))
+for path in map(Path, sys.argv[1:]):
+    start = time.process_time()
+    try:
+        if path.parent.name == "images":
+            print("decoded", decode(path.read_bytes(), 16, channels=1).shape)
+        else:
+            read(path)
+    except Exception as error:
+        print(f"{{type(error).__name__}}: {{error}}")
+    assert time.process_time() - start < 5, path
+"""
+
+
+def test_bombs_take_neither_memory_nor_time(tmp_path):
+    paths, messages = [], []
+    for kind, bombs in (("images", IMAGES), ("idx", IDX)):
+        (tmp_path / kind).mkdir()
+        for name, (content, message) in bombs.items():
+            paths.append(tmp_path / kind / name)
+            paths[-1].write_bytes(content)
+            messages.append(message)
+    done = subprocess.run(
+        [sys.executable, "-c", READ, *map(str, paths)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, ""), done
+    for message, line in zip(messages, done.stdout.splitlines(), strict=True):
+        assert re.search(message, line)
+
+
+def test_a_folder_counts_bombs_as_unreadable(tmp_path):
+    for name, (content, _) in IMAGES.items():
+        (tmp_path / name).write_bytes(content)
+    files = len(IMAGES) - 1  # what is within the bounds of its header can be read
+    refused(
+        lambda: folder.load(config_of(**{"data.data_dir": str(tmp_path)})),
+        f"{files} of the {len(IMAGES)} images .*64 megapixels",
+    )
+
+
+def test_an_image_size_has_bounds_too(tmp_path):
+    Image.new("L", (8, 8)).save(tmp_path / "a.png")
+    size = {"image_size": 2**20}
+    refused(
+        lambda: folder.load(config_of(**size, **{"data.data_dir": str(tmp_path)})),
+        "1048576x1048576 pixels, more than the 64 megapixels",
+    )
+    refused(lambda: packaged.load(config_of(**size)), r"can be enlarged to 655$")
+
+
+def test_images_within_the_bounds_are_as_before():
+    side = math.isqrt(MAX_PIXELS)
+    file = io.BytesIO()
+    Image.new("L", (side, side), 7).save(file, "PNG", compress_level=1)
+    assert (decode(file.getvalue(), 4) == 7).all()
+    plain = png.encode(np.full((side, side), 7, np.uint8))
+    assert (png.decode(plain) == 7).all()
+
+
+@pytest.mark.parametrize("cut", [1, 4, 20])
+def test_a_plain_png_that_is_cut_short_is_refused(cut):
+    """The checksum in the last bytes of the compressed data must be there."""
+    plain = png.encode(np.zeros((16, 16), np.uint8))
+    content = plain[41:-16]
+    for new in (content[:-cut], content[:-cut] + bytes(cut)):
+        with pytest.raises((ValueError, zlib.error)):
+            png.decode(plain[:33] + chunk(b"IDAT", new) + chunk(b"IEND", b""))
+
+
+def test_programs_are_not_run_for_images(tmp_path):
+    """Pillow would hand this one to Ghostscript."""
+    path = tmp_path / "a.png"
+    path.write_text("%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\n")
+    with pytest.raises(UnidentifiedImageError):
+        decode(str(path), 8)
