@@ -226,3 +226,88 @@ def test_programs_are_not_run_for_images(tmp_path):
     path.write_text("%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\n")
     with pytest.raises(UnidentifiedImageError):
         decode(str(path), 8)
+
+
+# Names that lead elsewhere.
+
+ELSEWHERE = ["../../x", "/etc/passwd", "mnist/../../x", "mnist/..", "mnist/config=../x"]
+
+
+@pytest.mark.parametrize("name", [*ELSEWHERE, "", ".", "a\nb", "\x1b[2J", "\udcff"])
+@pytest.mark.parametrize("source", ["tfds", "packaged", "toy"])
+def test_a_name_is_no_path(tmp_path, monkeypatch, source, name):
+    home = tmp_path / "a" / "b"
+    home.mkdir(parents=True)
+    monkeypatch.setenv("TFDS_DATA_DIR", str(home))
+    config = config_of(**{"data.source": source, "data.name": name})
+    config.data.data_dir = str(home)
+    refused(lambda: data.load(config), "unknown|cannot read")
+    assert sorted(tmp_path.rglob("*")) == [tmp_path / "a", home]
+
+
+def image(path):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("L", (8, 8), len(path.name)).save(path)
+
+
+def load(root):
+    config = config_of(image_size=8, **{"data.data_dir": str(root)})
+    return folder.load(config)
+
+
+def test_odd_names_of_files_stay_in_a_line(tmp_path):
+    for name in ("a\nb", "\x1b[2J", "..a", "\udcff", "…"):
+        image(tmp_path / "good" / name / "1.png")
+        (tmp_path / "bad" / name).mkdir(parents=True)
+        (tmp_path / "bad" / name / f"{name}.png").write_bytes(bytes(60))
+    assert load(tmp_path / "good").info.num_classes == 4  # ..a is hidden
+    line = refused(lambda: load(tmp_path / "bad"), "4 of the 4 images")
+    assert r"\x1b[2J" in line
+
+
+def test_what_is_printed_of_a_text():
+    assert printable("a b…'é") == "a b…'é"
+    assert printable("\n\x1b\u2028\udcff\x00") == r"\n\x1b\u2028\udcff\x00"
+    assert str(UserError("two\nlines")) == r"two\nlines"
+
+
+def test_links_in_circles_end(tmp_path):
+    root = tmp_path / "root"
+    for name in ("a/1.png", "b/2.png", "b/deep/3.png"):
+        image(root / name)
+    for name, target in {
+        "a/self": ".",
+        "a/up": "..",
+        "a/other": "../b",
+        "b/deep/out": tmp_path,
+        "b/never": "never",
+        "c": "a",
+    }.items():
+        (root / name).symlink_to(target)
+    source = load(root)
+    assert (len(source), source.info.num_classes) == (3, 2)
+    assert source.labels.tolist() == [0, 1, 1]
+
+
+def test_links_to_folders_are_followed_once(tmp_path):
+    root = tmp_path / "root"
+    for name in ("far/1.png", "far/deep/2.png", "root/.kept/3.png", "root/z/4.png"):
+        image(tmp_path / name)
+    (tmp_path / "far" / "circle").symlink_to(tmp_path / "far" / "deep")
+    for name, target in {
+        "a": tmp_path / "far" / "deep",
+        "b": tmp_path / "far",
+        "c": ".kept",
+        "d": "z",
+    }.items():
+        (root / name).symlink_to(target)
+    source = load(root)
+    assert source.labels.tolist() == [0, 1, 2, 3]  # the folders a, b, c and z
+    (tmp_path / "link").symlink_to(root)
+    assert len(load(tmp_path / "link")) == 4
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+    (tmp_path / "a").mkdir()
+    os.mkfifo(tmp_path / "a" / "x.png")
+    refused(lambda: load(tmp_path), r"a/x.png: ValueError: it is not a file")
