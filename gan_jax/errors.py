@@ -12,6 +12,8 @@ class UserError(Exception):
     """
 
     def __init__(self, message: str):
+        if len(message) > 2000:  # it quotes what was given, which may be anything
+            message = f"{message[:1000]} ... {message[-1000:]}"
         super().__init__(printable(message))
 
 

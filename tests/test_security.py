@@ -2,25 +2,29 @@
 
 import ast
 import io
+import json
 import math
 import os
 import re
+import shutil
 import struct
 import subprocess
 import sys
 import zlib
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image, UnidentifiedImageError
 
-from gan_jax import data
+from gan_jax import data, losses, sample
 from gan_jax.config import default
 from gan_jax.data import folder, packaged, png
 from gan_jax.data.image import decode
 from gan_jax.data.source import MAX_PIXELS
 from gan_jax.errors import UserError, printable
+from gan_jax.train import train
 
 ROOT = Path(__file__).parents[1]
 
@@ -311,3 +315,216 @@ def test_a_pipe_is_not_waited_for(tmp_path):
     (tmp_path / "a").mkdir()
     os.mkfifo(tmp_path / "a" / "x.png")
     refused(lambda: load(tmp_path), r"a/x.png: ValueError: it is not a file")
+
+
+# Runs from elsewhere.
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A run of the ring whose objective, model and optimizer are the user's own."""
+    path = tmp_path_factory.mktemp("run")
+    code = path / "mine.py"
+    code.write_text(MINE.format(ran=str(path / "ran")))
+    config = config_of(
+        **{"num_steps": 1, "log_every": 1, "sample_every": 1, "checkpoint_every": 1},
+        **{"width": 4, "batch_size": 4, "latent_size": 2},
+        **{"data.source": "toy", "data.name": "ring"},
+        **{"loss": f"{code}:loss", "penalties": f"{code}:penalty(weight=2), r1"},
+        **{"model": str(code), "optimizer": f"{code}:adam(learning_rate=1e-3)"},
+    )
+    train(config, path / "run")
+    (path / "ran").unlink()
+    return path / "run"
+
+
+MINE = """
+import pathlib
+import optax
+from gan_jax.losses import hinge as loss
+from gan_jax.models.mlp import Discriminator, Generator
+pathlib.Path({ran!r}).touch()
+def penalty(critic, real, fake, key):
+    return critic(real)
+def adam(learning_rate):
+    return optax.adam(learning_rate)
+"""
+
+
+def again(tmp_path, name="code.py"):
+    """Writes the code of the run to another file, which has not been loaded yet."""
+    code = tmp_path / name
+    code.write_text(MINE.format(ran=str(tmp_path / "ran")))
+    return code
+
+
+def changed(run, tmp_path, change):
+    """Copies a run, with another config.json."""
+    copy = shutil.copytree(run, tmp_path / "run")
+    content = json.loads((run / "config.json").read_text())
+    content = change(content) or content
+    text = content if isinstance(content, str) else json.dumps(content)
+    (copy / "config.json").write_text(text)
+    return copy
+
+
+@pytest.mark.parametrize("key", ["model", "optimizer", "d_optimizer"])
+def test_code_that_a_run_names_is_not_run(run, tmp_path, key):
+    ours = {"model": "mlp", "optimizer": "adam(learning_rate=1e-3)"}
+    code = again(tmp_path)
+    theirs = {"model": f"{code}", "optimizer": f"{code}:adam(learning_rate=1)"}
+    name = theirs[key.removeprefix("d_")]
+
+    def change(content):
+        content["config"] |= {**ours, key: name}
+
+    path = changed(run, tmp_path, change)
+    kind, name = key.removeprefix("d_"), name.partition("(")[0]
+    refused(
+        lambda: sample.load(path), f"run's {kind} is {name}, .* give --{kind}={name}"
+    )
+    refused(
+        lambda: sample.load(path, model="other.py"), "other.py|, which is code of i"
+    )
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("name", ["{}", "{}:name", "this", "os.abort", "antigravity.x"])
+@pytest.mark.parametrize("key", ["loss", "penalties", "source"])
+def test_what_does_not_matter_to_samples_is_not_loaded(run, tmp_path, key, name):
+    given = name.format(again(tmp_path))
+
+    def change(content):
+        config = content["config"]
+        config |= {"model": "mlp", "optimizer": "adam(learning_rate=1e-3)"}
+        (config["data"] if key == "source" else config)[key] = given
+
+    path = changed(run, tmp_path, change)
+    if key != "source" and "." not in given:
+        refused(lambda: sample.load(path), "unknown (loss|penalty) 'this'")
+    else:
+        assert sample.load(path)[1].step == 1
+    assert not (tmp_path / "ran").exists()
+    assert not {"this", "antigravity"} & set(sys.modules)
+
+
+def test_code_is_loaded_from_where_the_user_says(run, tmp_path):
+    """The same file elsewhere; what the run itself names is not touched."""
+    (tmp_path / "elsewhere").mkdir()
+    theirs = again(tmp_path / "elsewhere", "mine.py")
+    code = {"model": str(theirs), "optimizers": [f"{theirs}:adam"]}
+    gan, state = sample.load(run, **code)
+    assert sample.draw(gan, state, jax.random.key(0), 3).shape == (3, 2)
+    assert gan.loss == losses.non_saturating
+    assert (tmp_path / "elsewhere" / "ran").exists()
+    assert not (run.parent / "ran").exists()
+
+
+def test_the_command_takes_the_code(forks, run, tmp_path):
+    code = run.parent / "mine.py"
+    args = [f"--workdir={run}", f"--out={tmp_path}/x.png"]
+    status, out, err = forks("sample", *args, f"--model={code}")
+    assert (status, out, err.count("\n")) == (2, "", 1)
+    assert f"--optimizer={code}:adam" in err
+    status, _, err = forks(
+        "sample", *args, f"--model={code}", f"--optimizer={code}:adam"
+    )
+    assert (status, err) == (0, "")
+    assert (tmp_path / "x.png").exists()
+
+
+def setting(**keys):
+    """Returns a change of the config to a plain model with these keys."""
+
+    def change(content):
+        config = content["config"]
+        config |= {"model": "mlp", "optimizer": "adam(learning_rate=1e-3)"}
+        config |= {"loss": "hinge", "penalties": "", **keys}
+
+    return change
+
+
+def of_data(**keys):
+    def change(content):
+        setting()(content)
+        content["data"] |= keys
+
+    return change
+
+
+HUGE = 10**30
+WILD = [
+    lambda content: "[" * 10**6,
+    lambda content: '{"config": ' * 10**5,
+    lambda content: f'{{"config": {"9" * 5000}, "data": 0}}',
+    lambda content: '{"config": {}, "data": {}}',
+    lambda content: '{"config": [], "data": []}',
+    lambda content: '{"config": null, "data": null}',
+    lambda content: '{"config": {"data": 3}, "data": {}}',
+    lambda content: '"config data"',
+    lambda content: "\ud800".encode("utf-16", "surrogatepass").decode("latin-1"),
+    setting(width="wide"),
+    setting(width=None),
+    setting(width=HUGE),
+    setting(width=-1),
+    setting(width=True),
+    setting(width=float("nan")),
+    setting(latent_size=HUGE),
+    setting(latent_size=2**40),
+    setting(replicas=10**9),
+    setting(replicas=HUGE),
+    setting(seed=HUGE),
+    setting(loss=None),
+    setting(loss=3),
+    setting(penalties=["r1"]),
+    setting(penalties={"r1": {}}),
+    setting(model=None),
+    setting(model=""),
+    setting(model="../mlp"),
+    setting(model="mlp\nmlp"),
+    setting(optimizer=""),
+    setting(optimizer="adam(learning_rate=" + "(" * 10**5),
+    setting(optimizer="adam, os.abort"),
+    setting(optimizer="adam(learning_rate=1, b1='x')"),
+    setting(generator="(" * 10**5),
+    setting(generator="depth=" + "-" * 10**5 + "1"),
+    setting(generator="depth=10000000000"),
+    setting(generator="depth='x'"),
+    setting(generator="__import__('os').abort()"),
+    setting(generator="depth=1) + f(depth=2"),
+    setting(data={"source": 3}),
+    setting(data=None),
+    setting(nothing=3),
+    setting(**{"a.b": 3}),
+    setting(conditional="yes"),
+    setting(conditional=True),
+    of_data(shape=None),
+    of_data(shape=3),
+    of_data(shape="ab"),
+    of_data(shape=[]),
+    of_data(shape=[0]),
+    of_data(shape=[3]),
+    of_data(shape=[-1, -1, 3]),
+    of_data(shape=[8, 8, 3]),
+    of_data(shape=[HUGE, HUGE, 3]),
+    of_data(shape=[2.0]),
+    of_data(shape=[[[2]]]),
+    of_data(shape={"2": 2}),
+    of_data(shape=[float("inf"), 1, 1]),
+]
+
+
+@pytest.mark.parametrize("index", range(len(WILD)))
+def test_a_wild_config_json_is_refused(run, tmp_path, index):
+    path = changed(run, tmp_path, WILD[index])
+    line = refused(lambda: sample.load(path), ".")
+    print(line)
+    assert sorted(p.name for p in path.iterdir()) == sorted(
+        p.name for p in run.iterdir()
+    )
+
+
+def test_a_plain_config_is_not_wild(run, tmp_path):
+    for keys in ({}, {"num_classes": -1}, {"num_classes": "x"}):
+        path = changed(run, tmp_path / f"{len(keys)}{keys}", of_data(**keys))
+        assert sample.load(path)[1].step == 1
