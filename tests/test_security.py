@@ -185,6 +185,19 @@ def test_bombs_take_neither_memory_nor_time(tmp_path):
         assert re.search(message, line)
 
 
+def test_warnings_of_pillow_do_not_leak(tmp_path):
+    file = io.BytesIO()
+    Image.new("L", (8, 8), 7).save(file, "TIFF", description="of the image")
+    count = struct.pack("<HHI", 270, 2, 13)
+    content = file.getvalue().replace(count, struct.pack("<HHI", 270, 2, 10**6))
+    assert content != file.getvalue()
+    with pytest.warns(UserWarning, match="Tag data larger than file"):
+        decode(content, 8)
+    (tmp_path / "a.tif").write_bytes(content)
+    config = config_of(image_size=8, **{"data.data_dir": str(tmp_path)})
+    assert (folder.load(config).images == 7).all()
+
+
 def test_a_folder_counts_bombs_as_unreadable(tmp_path):
     for name, (content, _) in IMAGES.items():
         (tmp_path / name).write_bytes(content)

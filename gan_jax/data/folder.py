@@ -3,6 +3,7 @@
 import functools
 import math
 import os
+import warnings
 import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -143,7 +144,8 @@ def _decode_all(
 def _in_order(paths: list[Path], size: int) -> Iterator[np.ndarray | Exception]:
     # Bounds what is decoded and not yet used, to a quarter of a gigabyte.
     slab = min(1024, max(1, 2**28 // (3 * size * size)))
-    with ThreadPoolExecutor() as pool:
+    with ThreadPoolExecutor() as pool, warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # Pillow's, of what can be read
         for start in range(0, len(paths), slab):
             read = functools.partial(_try_decode, size=size)
             yield from pool.map(read, paths[start : start + slab])
