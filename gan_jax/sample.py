@@ -96,8 +96,8 @@ def load(
 ) -> tuple[GAN, TrainState]:
     """Opens a run, to draw from it.
 
-    No code that the run's config names is loaded, unless it is given here too. What
-    does not matter to samples, the loss and the penalties, are the defaults then.
+    No code that the run's config names is loaded, unless it is given here too. A loss
+    and penalties of the user's own do not matter to samples: the defaults stand in.
 
     Args:
       path: its folder.
@@ -114,13 +114,7 @@ def load(
       UserError: it is no run, has no such checkpoint or replica, or names code that is
         not given.
     """
-    try:
-        gan, shapes, num = _built(workdir.read(path), model, optimizers)
-    except UserError:
-        raise
-    except Exception as error:  # of what is written there nothing is certain
-        file = path / "config.json"
-        raise UserError(f"{file} describes no run ({one_line(error)})") from error
+    gan, shapes, num = _described(path, model, optimizers)
     if not (path / "checkpoints").is_dir():
         raise UserError(f"the run {path} has no checkpoint yet")
     if not 0 <= replica < num:
@@ -133,8 +127,26 @@ def load(
     return gan, jax.tree.map(lambda x: x[replica], state) if num > 1 else state
 
 
-def _built(run: dict, model: str | None, optimizers: Sequence[str]):
-    """Returns a run's GAN, the shapes of its state, and how many replicas it has."""
+def _described(
+    path: Path, model: str | None, optimizers: Sequence[str]
+) -> tuple[GAN, TrainState, int]:
+    """Returns a run's GAN, the shapes of its state, and how many replicas it has.
+
+    Raises:
+      UserError: its config.json, which may hold anything, describes no run.
+    """
+    try:
+        return _built(workdir.read(path), model, optimizers)
+    except UserError:
+        raise
+    except Exception as error:
+        file = path / "config.json"
+        raise UserError(f"{file} describes no run ({one_line(error)})") from error
+
+
+def _built(
+    run: dict, model: str | None, optimizers: Sequence[str]
+) -> tuple[GAN, TrainState, int]:
     config = config_lib.default()
     config.update(run["config"])  # of the defaults' types, or it raises
     config_lib.validate(config)
