@@ -32,6 +32,6 @@ setup(
     extras_require={
         "tensorflow": ["tensorflow"],  # prepares the TFDS sets that need it
         "torch": ["torch"],  # the other side of speed comparisons
-        "test": ["pytest>=8.0", "ruff>=0.14", "scipy>=1.11"],
+        "test": ["hypothesis>=6.100", "pytest>=8.0", "ruff>=0.14", "scipy>=1.11"],
     },
 )

@@ -143,9 +143,19 @@ def validate(config: ConfigDict) -> None:
             f"the config lacks {', '.join(missing)}: start it from "
             "gan_jax.config.default()"
         )
+    for key, value in given.items():  # a None passes ml_collections' own types
+        if value is None:
+            raise UserError(f"{key} is None: it must have a value")
     for key in _POSITIVE:
-        if given[key] < 1:
-            raise UserError(f"{key} is {given[key]}: it must be at least 1")
+        if not 1 <= given[key] < 2**31:
+            raise UserError(
+                f"{key} is {given[key]}: it must be at least 1 and below 2**31"
+            )
+    if config.num_steps * config.d_updates >= 2**31:
+        raise UserError(
+            f"num_steps * d_updates is {config.num_steps * config.d_updates}: it must "
+            "be below 2**31"
+        )
     for key, valid in _CHOICES.items():
         if given[key] not in valid:
             raise unknown(key, given[key], valid)

@@ -5,7 +5,24 @@ from collections.abc import Iterable
 
 
 class UserError(Exception):
-    """Bad input: the commands print its one line on stderr and exit with status 2."""
+    """Bad input: the commands print its one line on stderr and exit with status 2.
+
+    Args:
+      message: what was wrong, where, and what to do.
+    """
+
+    def __init__(self, message: str):
+        if len(message) > 2000:  # it quotes what was given, which may be anything
+            message = f"{message[:1000]} ... {message[-1000:]}"
+        super().__init__(printable(message))
+
+
+def printable(text: str) -> str:
+    """Returns the text with what is not to be printed escaped: it stays one line.
+
+    Names of files come from elsewhere, and could steer the terminal.
+    """
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 class Stopped(Exception):

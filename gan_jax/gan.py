@@ -19,6 +19,7 @@ from gan_jax.errors import UserError, unknown
 from gan_jax.latents import PRIORS, Latent
 from gan_jax.losses import Loss
 
+MAX_WEIGHT = float(jnp.finfo(jnp.float32).max)
 RANGES = {"tanh": (-1.0, 1.0), "sigmoid": (0.0, 1.0), "linear": None}
 
 
@@ -219,9 +220,10 @@ def _penalties(text: str) -> tuple[Penalty, ...]:
             raise UserError(f"penalty {name!r} is no function")
         short = re.split("[:.]", name)[-1]
         penalty = Penalty(name=short, function=function, **how)
-        if not isinstance(penalty.every, int) or penalty.every < 1:
+        if not isinstance(penalty.every, int) or not 1 <= penalty.every < 2**31:
             raise UserError(f"penalty {name!r}: every must be a whole number from 1 on")
-        if not isinstance(penalty.weight, int | float) or penalty.weight < 0:
+        number = isinstance(penalty.weight, int | float)
+        if not number or not 0 <= penalty.weight <= MAX_WEIGHT:
             raise UserError(f"penalty {name!r}: weight must be a number from 0 on")
         if penalty.name in (other.name for other in found):
             raise UserError(f"penalty {penalty.name!r} is given twice")

@@ -8,6 +8,7 @@ from jax import Array
 
 from gan_jax import resolve
 from gan_jax.errors import UserError, unknown
+from gan_jax.resolve import one_line
 
 SCHEDULES = {
     "constant": lambda rate, steps: rate,
@@ -38,7 +39,10 @@ def build(text: str, schedule: str, num_updates: int) -> optax.GradientTransform
     if not isinstance(arguments.get("learning_rate"), int | float):
         raise UserError(f"optimizer {text!r}: give it a learning_rate=NUMBER")
     rate = SCHEDULES[schedule](arguments.pop("learning_rate"), num_updates)
-    return make(learning_rate=rate, **arguments)
+    try:
+        return make(learning_rate=rate, **arguments)
+    except Exception as error:
+        raise UserError(f"optimizer {text!r} fails: {one_line(error)}") from error
 
 
 def _is_optimizer(value) -> bool:

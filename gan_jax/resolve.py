@@ -17,7 +17,7 @@ from typing import Any
 
 from gan_jax.errors import UserError, unknown
 
-_CALL = re.compile(r"\s*([^,()\s]+)\s*(?:\(([^()]*)\))?\s*(?:,|$)")
+_CALL = re.compile(r"\s*+([^,()\s]++)\s*+(?:\(([^()]*+)\)\s*+)?(?:,|$)")
 
 
 def parse_calls(text: str) -> list[tuple[str, dict[str, Any]]]:
@@ -52,10 +52,11 @@ def parse_keywords(text: str) -> dict[str, Any]:
     """
     try:
         call = ast.parse(f"f({text})", mode="eval").body
-        if call.args or any(k.arg is None for k in call.keywords):
+        plain = isinstance(call, ast.Call) and isinstance(call.func, ast.Name)
+        if not plain or call.args or any(k.arg is None for k in call.keywords):
             raise ValueError
         return {k.arg: ast.literal_eval(k.value) for k in call.keywords}
-    except (SyntaxError, ValueError):
+    except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError):
         raise UserError(f"cannot read {text!r}: write key=value, ...") from None
 
 
@@ -71,7 +72,7 @@ def attribute(kind: str, name: str, home: ModuleType, is_one: Callable) -> Any:
     Raises:
       UserError: there is no such name; lists the valid ones and the nearest.
     """
-    if ".py" in name or "." in name:
+    if is_code(name):
         return user_object(kind, name)
     ours = {
         key
@@ -96,12 +97,17 @@ def module(kind: str, name: str, package: ModuleType, skip: tuple = ()) -> Any:
     Raises:
       UserError: there is no such module; lists the valid ones and the nearest.
     """
-    if ".py" in name or "." in name:
+    if is_code(name):
         return user_object(kind, name)
     ours = {m.name for m in pkgutil.iter_modules(package.__path__)} - set(skip)
     if name not in ours:
         raise unknown(kind, name, ours)
     return importlib.import_module(f"{package.__name__}.{name}")
+
+
+def is_code(name: str) -> bool:
+    """Tells whether a name leads to the user's own code, which loading it runs."""
+    return "." in name
 
 
 def user_object(kind: str, name: str) -> Any:
@@ -119,11 +125,13 @@ def user_object(kind: str, name: str) -> Any:
 
 
 def user_code(config) -> list[str]:
-    """Lists which keys of a config name code that is not ours, as `key: name`."""
+    """Lists which keys of a config name the user's own code, as `key: name`."""
+    calls = ("loss", "penalties", "model", "optimizer", "d_optimizer")
     return [
-        f"{key}: {config[key]}"
-        for key in ("loss", "penalties", "model")
-        if re.search(r"\.(py\b|[A-Za-z_])|:", config[key])
+        f"{key}: {name}"
+        for key in calls
+        for name, _ in parse_calls(config[key])
+        if is_code(name)
     ]
 
 

@@ -4,9 +4,14 @@ Makes a grid of examples, of chosen classes (`--labels=3,7`), of a truncated pri
 (`--truncation=0.7`), or a sheet of interpolations (`--interpolate`), from the averaged
 generator of any checkpoint (`--step`) and replica (`--replica`). Exit status: 0 done,
 2 bad input.
+
+The workdir may come from elsewhere: no code that its config names is run, unless it is
+given here too (`--model=FILE`).
 """
 
 import math
+import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import jax
@@ -16,12 +21,14 @@ from absl import flags
 from jax import Array
 from ml_collections import ConfigDict
 
-from gan_jax import cli, replicas, steps, workdir
+from gan_jax import cli, replicas, resolve, sharding, steps, workdir
 from gan_jax import config as config_lib
+from gan_jax.check import check
 from gan_jax.checkpoint import Checkpoints
+from gan_jax.data.source import MAX_PIXELS
 from gan_jax.errors import UserError
 from gan_jax.gan import GAN, from_config
-from gan_jax.sharding import placed
+from gan_jax.resolve import one_line
 from gan_jax.state import TrainState
 from gan_jax.steps import draw, render
 from gan_jax.writers import save_examples
@@ -36,6 +43,14 @@ LABELS = flags.DEFINE_list("labels", [], "Classes, a row each, e.g. 3,7.")
 INTERPOLATE = flags.DEFINE_bool("interpolate", False, "Rows between two latents each.")
 TRUNCATION = flags.DEFINE_float(
     "truncation", 1.0, "Central mass of the prior to draw from, in (0, 1]."
+)
+MODEL = flags.DEFINE_string(
+    "model",
+    None,
+    "The run's model where that is your own file; it is loaded from here.",
+)
+OPTIMIZER = flags.DEFINE_list(
+    "optimizer", [], "Likewise its optimizers, where they are not optax's own."
 )
 
 
@@ -55,7 +70,12 @@ def main() -> None:
         raise UserError(f"--out={path}: it is a folder")
     workdir.check(path.parent, "--out")
 
-    gan, state = load(Path(WORKDIR.value), STEP.value, REPLICA.value)
+    gan, state = load(
+        Path(WORKDIR.value), STEP.value, REPLICA.value, MODEL.value, OPTIMIZER.value
+    )
+    pixels = NUM.value * math.prod(gan.shape[:2])
+    if pixels > MAX_PIXELS:
+        raise UserError(f"--num={NUM.value}: the sheet would be {pixels} pixels large")
     if INTERPOLATE.value and not gan.range:
         raise UserError("--interpolate makes sheets of images; this run makes points")
     labels, columns = layout(gan, NUM.value, LABELS.value, INTERPOLATE.value)
@@ -68,38 +88,116 @@ def main() -> None:
 
 
 def load(
-    path: Path, step: int | None = None, replica: int = 0
+    path: Path,
+    step: int | None = None,
+    replica: int = 0,
+    model: str | None = None,
+    optimizers: Sequence[str] = (),
 ) -> tuple[GAN, TrainState]:
-    """Opens a run.
+    """Opens a run, to draw from it.
+
+    No code that the run's config names is loaded, unless it is given here too. A loss
+    and penalties of the user's own do not matter to samples: the defaults stand in.
 
     Args:
       path: its folder.
       step: which checkpoint, None for the newest.
       replica: which of its replicas.
+      model: the file or dotted path of the run's model, where that is no model of
+        gan_jax.models. It may lie elsewhere than it did when the run was made.
+      optimizers: likewise those that are not optax's own.
 
     Returns:
       Its GAN, and the state of that replica alone.
 
     Raises:
-      UserError: it is no run, or has no such checkpoint or replica.
+      UserError: it is no run, has no such checkpoint or replica, or names code that is
+        not given.
     """
-    run = workdir.read(path)
-    shape, num_classes = tuple(run["data"]["shape"]), run["data"]["num_classes"]
-    gan = from_config(ConfigDict(run["config"]), shape, num_classes)
+    gan, shapes, num = _described(path, model, optimizers)
     if not (path / "checkpoints").is_dir():
         raise UserError(f"the run {path} has no checkpoint yet")
-    num = run["config"].get("replicas", 1)
     if not 0 <= replica < num:
         there = f"replicas 0 ... {num - 1}" if num > 1 else "replica 0 alone"
         raise UserError(f"--replica={replica}: the run {path} has {there}")
-    algorithm = steps if num == 1 else replicas
-    shapes = jax.eval_shape(algorithm.init_state, gan, replicas.root_key(0, num))
     device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-    like = placed(shapes, jax.tree.map(lambda _: device, shapes))
+    like = sharding.placed(shapes, jax.tree.map(lambda _: device, shapes))
     checkpoints = Checkpoints(path / "checkpoints")
     state = checkpoints.restore(like, step).state
     checkpoints.close()
     return gan, jax.tree.map(lambda x: x[replica], state) if num > 1 else state
+
+
+def _described(
+    path: Path, model: str | None, optimizers: Sequence[str]
+) -> tuple[GAN, TrainState, int]:
+    """Returns a run's GAN, the shapes of its state, and how many replicas it has.
+
+    Raises:
+      UserError: its config.json, which may hold anything, describes no run.
+    """
+    try:
+        return _built(workdir.read(path), model, optimizers)
+    except UserError:
+        raise
+    except Exception as error:
+        file = path / "config.json"
+        raise UserError(f"{file} describes no run ({one_line(error)})") from error
+
+
+def _built(
+    run: dict, model: str | None, optimizers: Sequence[str]
+) -> tuple[GAN, TrainState, int]:
+    config = config_lib.default()
+    config.update(run["config"])  # of the defaults' types, or it raises
+    config_lib.validate(config)
+    shape, num_classes = tuple(run["data"]["shape"]), run["data"]["num_classes"]
+    images = len(shape) == 3 and shape[-1] in (1, 3, 4)
+    if not (images or shape == (2,)) or math.prod(shape) > 4 * MAX_PIXELS:
+        raise ValueError(f"there are no examples of shape {shape}")
+    gan = from_config(_without_code(config, model, optimizers), shape, num_classes)
+    check(gan, 1, sharding.make_mesh(1))
+
+    def init():
+        key = replicas.root_key(0, config.replicas)
+        return (steps if config.replicas == 1 else replicas).init_state(gan, key)
+
+    return gan, jax.eval_shape(init), config.replicas
+
+
+def _without_code(
+    config: ConfigDict, model: str | None, optimizers: Sequence[str]
+) -> ConfigDict:
+    """Returns the config with no code in it but what the caller names.
+
+    Raises:
+      UserError: there is other code that samples depend on.
+    """
+    if resolve.is_code(config.loss):
+        config.loss = config_lib.default().loss
+    if any(resolve.is_code(name) for name, _ in resolve.parse_calls(config.penalties)):
+        config.penalties = ""
+    if model and not resolve.is_code(config.model):
+        raise UserError(f"--model={model}: the run's model is {config.model}")
+    config.model = _given("model", config.model, [model] if model else [])
+    for key in ("optimizer", "d_optimizer"):
+        for name, _ in resolve.parse_calls(config[key]):
+            given = _given("optimizer", name, optimizers)
+            config[key] = config[key].replace(name, given, 1)
+    return config
+
+
+def _given(kind: str, name: str, codes: Sequence[str]) -> str:
+    """Returns which of the `codes` stands for a name, or the name if it is no code."""
+    if not resolve.is_code(name):
+        return name
+    for code in codes:
+        if os.path.basename(code) == os.path.basename(name):
+            return code
+    raise UserError(
+        f"the run's {kind} is {name}, which is code of its own: give --{kind}={name}, "
+        "or where you have it, if it may be run"
+    )
 
 
 def layout(

@@ -116,10 +116,11 @@ def read(path: Path) -> dict:
     file = path / "config.json"
     try:
         content = json.loads(file.read_text())
-        if {"config", "data"} <= content.keys():
+        config, data = content["config"], content["data"]
+        if isinstance(config, dict) and {"name", "fingerprint"} <= data.keys():
             return content
     except OSError:
         raise UserError(f"workdir {path} is not a run: there is no {file}") from None
-    except (ValueError, AttributeError):
+    except (ValueError, LookupError, AttributeError, TypeError, RecursionError):
         pass
     raise UserError(f"{file} is damaged: it does not hold a config and its data")

@@ -58,6 +58,7 @@ def there(tmp_path):
         "def get_config():\n  return ml_collections.ConfigDict({'seed': 0})"
     )
     (tmp_path / "file").write_text("")
+    (tmp_path / "file\n").write_text("")
     (tmp_path / "no_images").mkdir()
     for name, modes in (("mixed", "LR"), ("cut", "L" * 20), ("grey", "L" * 20)):
         (tmp_path / name).mkdir()
@@ -65,6 +66,13 @@ def there(tmp_path):
             size = (8, 8) if mode == "L" else (8, 8, 3)
             pixels = np.random.default_rng(i).integers(0, 255, size, np.uint8)
             Image.fromarray(pixels).save(tmp_path / name / f"{i:02d}.png")
+    (tmp_path / "bomb").mkdir()
+    bomb = tmp_path / "bomb" / "a.png"
+    Image.new("1", (9000, 9000)).save(bomb)  # some kilobytes
+    (tmp_path / "pipe" / "a").mkdir(parents=True)
+    os.mkfifo(tmp_path / "pipe" / "a" / "x.png")
+    (tmp_path / "circle" / "a").mkdir(parents=True)
+    (tmp_path / "circle" / "a" / "again").symlink_to("..")
     cut = tmp_path / "cut" / "07.png"
     cut.write_bytes(cut.read_bytes()[:60])
     return tmp_path
@@ -103,6 +111,13 @@ ROWS = [
     ((RING, "--config.optimizer=lbfgs(learning_rate=1.0)"), r"the optimizer fails: TypeError"),
     ((RING, "--config.generator=name='x'"), r"unknown option of mlp.Generator 'name'"),
     ((RING, "--config.generator=output=3"), r"unknown output of mlp.Generator '3'"),
+    ((RING, "--config.loss=a\nb\x1b[2J\u2028"), r"unknown loss 'a\\nb\\x1b\[2J\\u2028' "),
+    ((RING, "--workdir={}/file\n"), r"workdir \S+/file\\n: \S+/file\\n is a file"),
+    ((RING, "--config.generator=" + "(" * 10**5), r"cannot read '\(\(.* \.\.\. .*\(': write key=value"),
+    ((RING, "--config.generator=depth=1)+f(depth=2"), r"cannot read 'depth=1\)\+f\(depth=2': write key=value"),
+    ((RING, "--config.generator=depth=2000"), r"depth is 2000: it must be at most 1000"),
+    ((RING, "--config.penalties=r1" + " " * 10**5 + "r2"), r"cannot read 'r1 "),
+    ((RING, "--config.optimizer=adam(learning_rate=1, mu_dtype='x')"), r"optimizer .* fails: TypeError: "),
     ((RING, "--config.loss=.hinge"), r"loss '.hinge': write NAME, file.py:NAME"),
     ((RING, "--config.data.source={}/empty.py"), r"data source \S+ does not define load"),
     ((RING, "--config.data.source={}/mine.py:raising"), r"data source \S+ fails: ZeroDivisionError"),
@@ -120,6 +135,16 @@ ROWS = [
     ((FOLDER, "--config.data.data_dir={}/nowhere"), r"there is no folder \S+/nowhere"),
     ((FOLDER, "--config.data.data_dir={}/no_images"), r"no_images holds no images"),
     ((FOLDER, "--config.data.data_dir={}/cut"), r"1 of the 20 images in \S+/cut cannot be read \(07.png: "),
+    ((FOLDER, "--config.data.data_dir={}/bomb"), r"a.png: ValueError: 9000x9000 pixels, more than the 64 megapixels an image may have"),
+    ((FOLDER, "--config.data.data_dir={}/pipe"), r"a/x.png: ValueError: it is not a file"),
+    ((FOLDER, "--config.data.data_dir={}/circle"), r"circle holds no images"),
+    ((FOLDER, "--config.data.data_dir={}/grey", "--config.image_size=16384"), r"16384x16384 pixels, more than the 64 megapixels"),
+    ((*MNIST, "--config.image_size=1024"), r"image_size is 1024: the packaged sample can be enlarged to 655"),
+    ((MNIST[0], "--config.data.name=mnist/../../x"), r"cannot read the TFDS data set 'mnist/../../x': write NAME"),
+    ((MNIST[0], "--config.data.name=mnist/.."), r"cannot read the TFDS data set 'mnist/..': write NAME"),
+    ((MNIST[0], "--config.data.name=mnist/config=../x"), r"cannot read the TFDS data set"),
+    ((*MNIST, "--config.data.name=../../x"), r"unknown packaged data set '../../x'"),
+    ((RING, "--config.data.name=/etc/passwd"), r"unknown toy density '/etc/passwd'"),
     ((FOLDER, "--config.data.data_dir={}/mixed"), r"mixes 1 grey images \(00.png\) with 1 in colour \(01.png\)"),
     ((FOLDER, "--config.data.data_dir={}/grey"), r"batch_size is 64 and folder:grey has only 20 examples"),
     (("--config=configs/folder.py:conditional", "--config.batch_size=4", "--config.data.data_dir={}/grey"), r"conditional is True and the data has no class labels"),
@@ -273,6 +298,8 @@ def test_a_workdir_is_asked_whether_it_can_be_written(tmp_path, monkeypatch):
     [
         ([], r"give a run: --workdir=DIR"),
         (["--workdir={}"], r"is not a run: there is no \S+config.json"),
+        (["--workdir={run}", "--num=100000000"], r"--num=100000000: the sheet would"),
+        (["--workdir={run}", "--model={}/mine.py"], r"mine.py: the run's model is mlp"),
         (["--workdir={run}", "--num=0"], r"--num=0: it must be at least 1"),
         (["--workdir={run}", "--truncation=0"], r"--truncation=0.0: it must lie in"),
         (["--workdir={run}", "--truncation=1.5"], r"--truncation=1.5"),

@@ -297,7 +297,7 @@ def test_user_files_name_a_loss_a_penalty_and_a_model(make, tmp_path):
     )
     assert state.step == 2
     assert {"penalty_small", "penalty_r2"} <= set(records(tmp_path / "run")[0])
-    assert isinstance(sample.load(tmp_path / "run")[0].loss, Loss)
+    assert isinstance(sample.load(tmp_path / "run", model=str(code))[0].loss, Loss)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import functools
 import math
 import os
+import warnings
 import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +15,7 @@ from ml_collections import ConfigDict
 
 from gan_jax.data.image import Encoded, decode
 from gan_jax.data.source import Images, Info, fingerprint
-from gan_jax.errors import UserError
+from gan_jax.errors import UserError, printable
 from gan_jax.resolve import one_line
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
@@ -24,8 +25,9 @@ def load(config: ConfigDict) -> Images | Encoded:
     """Opens the tree of images under `config.data.data_dir`.
 
     Each sub-folder that holds images, at any depth, is a class, in the order of their
-    names; images directly inside have no labels. Every file is decoded once: what
-    cannot be read is left out with a warning, or refused from 1 % on.
+    names; images directly inside have no labels. Links are followed, but no folder is
+    visited twice. Every file is decoded once: what cannot be read is left out with a
+    warning, or refused from 1 % on.
 
     Raises:
       UserError: there is no such folder, it holds no images or images that do not go
@@ -37,7 +39,7 @@ def load(config: ConfigDict) -> Images | Encoded:
     good, crcs, images, note = _decode_all(root, paths, config.image_size, limit)
     paths, labels = [paths[i] for i in good], labels[good]
     info = Info(
-        name=f"folder:{root.name}",
+        name=f"folder:{printable(root.name)}",
         shape=images[0].shape,
         num_classes=num_classes,
         num_examples=len(paths),
@@ -64,8 +66,9 @@ def _find(root: Path) -> tuple[list[Path], np.ndarray, int]:
     Raises:
       UserError: there are none, or some lie beside the folders of the classes.
     """
-    folders = sorted(p for p in root.iterdir() if p.is_dir() and _visible(p.name))
-    classes = [found for folder in folders if (found := list(_walk(folder)))]
+    homes = _homes(root)
+    folders = sorted(p for p in root.iterdir() if p.is_dir() and _entered(p, homes))
+    classes = [found for folder in folders if (found := list(_walk(folder, homes)))]
     loose = sorted(p for p in root.iterdir() if p.is_file() and _is_image(p.name))
     if loose and classes:
         raise UserError(
@@ -79,10 +82,29 @@ def _find(root: Path) -> tuple[list[Path], np.ndarray, int]:
     return loose + [path for found in classes for path in found], labels, len(classes)
 
 
-def _walk(folder: Path) -> Iterator[Path]:
+def _walk(folder: Path, homes: dict[str, Path]) -> Iterator[Path]:
     for home, folders, files in os.walk(folder, followlinks=True):
-        folders[:] = sorted(filter(_visible, folders))
+        folders[:] = (f for f in sorted(folders) if _entered(Path(home, f), homes))
         yield from (Path(home, name) for name in sorted(filter(_is_image, files)))
+
+
+def _homes(root: Path) -> dict[str, Path]:
+    """Maps each real folder in the tree to the path it has there without links."""
+    homes = {}
+    for home, folders, _ in os.walk(root):
+        folders[:] = filter(_visible, folders)
+        homes[os.path.realpath(home)] = Path(home)
+    return homes
+
+
+def _entered(folder: Path, homes: dict[str, Path]) -> bool:
+    """Tells whether to visit a folder by this path, the first but for its home's.
+
+    Links may lead to a folder along many paths, and round in circles.
+    """
+    if not _visible(folder.name):
+        return False
+    return homes.setdefault(os.path.realpath(folder), folder) == folder
 
 
 def _visible(name: str) -> bool:
@@ -106,7 +128,8 @@ def _decode_all(
     failed, crcs, images = [], [], []
     for index, image in enumerate(_in_order(paths, size)):
         if isinstance(image, Exception):
-            failed.append(f"{paths[index].relative_to(root)}: {one_line(image)}")
+            name = paths[index].relative_to(root)
+            failed.append(printable(f"{name}: {one_line(image)}"))
             continue
         by_channels.setdefault(image.shape[-1], []).append(index)
         crcs.append(zlib.crc32(image))
@@ -119,8 +142,10 @@ def _decode_all(
 
 
 def _in_order(paths: list[Path], size: int) -> Iterator[np.ndarray | Exception]:
-    slab = 1024  # bounds what is decoded and not yet used
-    with ThreadPoolExecutor() as pool:
+    # Bounds what is decoded and not yet used, to a quarter of a gigabyte.
+    slab = min(1024, max(1, 2**28 // (3 * size * size)))
+    with ThreadPoolExecutor() as pool, warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # Pillow's, of what can be read
         for start in range(0, len(paths), slab):
             read = functools.partial(_try_decode, size=size)
             yield from pool.map(read, paths[start : start + slab])
@@ -128,6 +153,8 @@ def _in_order(paths: list[Path], size: int) -> Iterator[np.ndarray | Exception]:
 
 def _try_decode(path: Path, size: int) -> np.ndarray | Exception:
     try:
+        if path.exists() and not path.is_file():  # a pipe would be waited for
+            raise ValueError("it is not a file")
         return decode(str(path), size)
     except Exception as error:  # damaged files raise anything
         return error

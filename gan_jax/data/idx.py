@@ -6,6 +6,7 @@ import math
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -24,30 +25,41 @@ FILES = (
     "t10k-labels-idx1-ubyte",
 )
 _UBYTE = b"\x00\x00\x08"  # the magic number's first three bytes: data are uint8
+_MAX_BYTES = 2**28  # five times MNIST; a gzipped file of kilobytes may ask for more
 
 
 def read(path: str | Path) -> np.ndarray:
-    """Reads an idx file of unsigned bytes, gzipped or not.
+    """Reads an idx file of unsigned bytes in up to three dimensions, gzipped or not.
 
     Raises:
-      UserError: the file is not one, or is cut short.
+      UserError: the file is not one, does not hold what its header says, or too much.
     """
     try:
-        data = Path(path).read_bytes()
-        if data[:2] == b"\x1f\x8b":
-            data = gzip.decompress(data)
+        with open(path, "rb") as file:
+            gzipped = file.peek(2)[:2] == b"\x1f\x8b"
+            return _read(gzip.GzipFile(fileobj=file) if gzipped else file, path)
     except (OSError, EOFError, zlib.error) as error:
         raise UserError(f"cannot read {path} ({one_line(error)})") from error
-    if data[:3] != _UBYTE or len(data) < 4 or len(data) < 4 + 4 * data[3]:
+
+
+def _read(file: BinaryIO, path: str | Path) -> np.ndarray:
+    """Reads the header, then as much as it asks for, and a byte to see the end."""
+    magic = file.read(4)
+    number = magic[3] if len(magic) == 4 and magic[:3] == _UBYTE else 0
+    sizes = file.read(4 * number)
+    if not 1 <= number <= 3 or len(sizes) != 4 * number:
         raise UserError(f"{path} is not an idx file of unsigned bytes")
-    shape = np.frombuffer(data, ">u4", count=data[3], offset=4).tolist()
-    start, count = 4 + 4 * len(shape), math.prod(shape)
-    if len(data) != start + count:
+    shape = np.frombuffer(sizes, ">u4").tolist()
+    count = math.prod(shape)
+    if math.prod(max(size, 1) for size in shape) > _MAX_BYTES:
+        raise UserError(f"{path}: its header {shape} asks for more than 256 MiB")
+    data = file.read(count + 1)
+    if len(data) != count:
+        held = f"more than {count}" if len(data) > count else len(data)
         raise UserError(
-            f"{path} holds {len(data) - start} bytes of data: "
-            f"its header {shape} asks for {count}"
+            f"{path} holds {held} bytes of data: its header {shape} asks for {count}"
         )
-    return np.frombuffer(data, np.uint8, offset=start).reshape(shape)
+    return np.frombuffer(data, np.uint8).reshape(shape)
 
 
 def find(directory: str | Path) -> list[Path]:

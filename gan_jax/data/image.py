@@ -1,6 +1,7 @@
 """From an encoded image to the square uint8 array that an experiment asks for."""
 
 import io
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,7 +9,12 @@ import numpy as np
 from PIL import Image
 
 from gan_jax.data import png
-from gan_jax.data.source import Info
+from gan_jax.data.source import TOO_MANY_PIXELS, Info, check_pixels
+
+# What Pillow may open: it knows forty formats more, and runs programs for some.
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
+_BOMB = (Image.DecompressionBombError, Image.DecompressionBombWarning)
+warnings.simplefilter("error", Image.DecompressionBombWarning)  # as Pillow advises
 
 _GREY = ("1", "L", "LA", "I;16", "I;16B", "I;16L", "I;16N")
 
@@ -23,16 +29,25 @@ def decode(file: str | bytes, size: int, channels: int = 0) -> np.ndarray:
 
     Returns:
       `[size, size, channels]`, uint8.
+
+    Raises:
+      ValueError: the image has too many pixels; no memory was taken for them.
+      Exception: it is damaged, or of none of the `FORMATS`.
     """
+    check_pixels(size, size)
     if isinstance(file, bytes):
         plain = png.decode(file) if channels == 1 else None
         if plain is not None and plain.shape == (size, size):
             return plain[..., None]
         file = io.BytesIO(file)
-    with Image.open(file) as image:
-        channels = channels or (1 if image.mode in _GREY else 3)
-        square = resize_and_crop(flatten(image, channels), size)
-        return np.asarray(square).reshape(size, size, channels)
+    try:
+        with Image.open(file, formats=FORMATS) as image:
+            check_pixels(*image.size)
+            channels = channels or (1 if image.mode in _GREY else 3)
+            square = resize_and_crop(flatten(image, channels), size)
+            return np.asarray(square).reshape(size, size, channels)
+    except _BOMB as error:  # Pillow's own bounds, which are wider
+        raise ValueError(TOO_MANY_PIXELS) from error
 
 
 def flatten(image: Image.Image, channels: int) -> Image.Image:

@@ -5,6 +5,8 @@ import zlib
 
 import numpy as np
 
+from gan_jax.data.source import check_pixels
+
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _HEADER = struct.Struct(">8sI4sIIBBBBBII4s")  # up to the data of the first chunk
 
@@ -29,6 +31,10 @@ def decode(data: bytes) -> np.ndarray | None:
     """Decodes an image like those of `encode`; returns None for any other PNG or file.
 
     The checksum within the compressed data stands for those of the chunks.
+
+    Raises:
+      ValueError: there are too many pixels, or the data are cut short.
+      zlib.error: the data are damaged.
     """
     if len(data) < _HEADER.size:
         return None
@@ -37,8 +43,12 @@ def decode(data: bytes) -> np.ndarray | None:
     last = data[end + 8 : end + 12]  # the kind of the chunk after this one
     if (signature, form, kind, last) != (_SIGNATURE, [8, 0, 0, 0, 0], b"IDAT", b"IEND"):
         return None
-    pixels = zlib.decompress(data[_HEADER.size : end])
-    if len(pixels) != height * (width + 1):
+    check_pixels(width, height)
+    size, inflater = height * (width + 1), zlib.decompressobj()
+    pixels = inflater.decompress(data[_HEADER.size : end], size + 1)
+    if len(pixels) <= size and not inflater.eof:
+        raise ValueError("the compressed data are cut short")
+    if len(pixels) != size:
         return None
     rows = np.frombuffer(pixels, np.uint8).reshape(height, width + 1)
     return None if rows[:, 0].any() else rows[:, 1:]

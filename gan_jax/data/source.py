@@ -7,6 +7,9 @@ from typing import Any
 
 import numpy as np
 
+MAX_PIXELS = 2**26  # of one image: a file of kilobytes may stand for gigabytes
+TOO_MANY_PIXELS = f"more than the {MAX_PIXELS >> 20} megapixels an image may have"
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Info:
@@ -46,6 +49,16 @@ class Images(Sequence):
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         return {"image": self.images[index], "label": int(self.labels[index])}
+
+
+def check_pixels(width: int, height: int) -> None:
+    """Checks the size of an image before it is decoded, or made.
+
+    Raises:
+      ValueError: it has more than `MAX_PIXELS`.
+    """
+    if max(width, 1) * max(height, 1) > MAX_PIXELS:
+        raise ValueError(f"{width}x{height} pixels, {TOO_MANY_PIXELS}")
 
 
 def fingerprint(*parts: bytes | np.ndarray) -> str:

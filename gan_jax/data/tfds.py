@@ -160,10 +160,13 @@ def _parse(name: str) -> tuple[str, dict[str, Any]]:
     try:
         parsed, options = parse_builder_name_kwargs(name)
     except ValueError:
+        parsed, options = None, {}
+    # TFDS would read a path to elsewhere too, and NAME/KEY=VALUE.
+    if not parsed or "=" in name or options.get("config") in (".", ".."):
         raise UserError(
             f"cannot read the TFDS data set {name!r}: write NAME, NAME/CONFIG or "
             "NAME:VERSION"
-        ) from None
+        )
     return str(parsed), options
 
 

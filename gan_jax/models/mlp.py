@@ -6,9 +6,22 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jax import Array
 
+from gan_jax.errors import UserError
 from gan_jax.layers.labels import LabelledLatents, Logits
 
+MAX_DEPTH = 1000  # every layer is traced
 OUTPUTS = {"tanh": jnp.tanh, "sigmoid": nn.sigmoid, "linear": lambda x: x}
+
+
+def layers(depth: int) -> range:
+    """Returns the hidden layers' numbers.
+
+    Raises:
+      UserError: they are too many to trace.
+    """
+    if depth > MAX_DEPTH:
+        raise UserError(f"depth is {depth}: it must be at most {MAX_DEPTH}")
+    return range(depth)
 
 
 class Generator(nn.Module):
@@ -32,7 +45,7 @@ class Generator(nn.Module):
     def __call__(self, latents: Array, labels: Array | None = None, *, train: bool):
         """Maps `[batch, size]` (and labels `[batch]`) to `[batch, *shape]`."""
         h = LabelledLatents(self.num_classes)(latents, labels)
-        for _ in range(self.depth):
+        for _ in layers(self.depth):
             h = nn.relu(nn.Dense(self.width)(h))
         x = nn.Dense(math.prod(self.shape))(h)
         return OUTPUTS[self.output](x).reshape(-1, *self.shape)
@@ -60,6 +73,6 @@ class Discriminator(nn.Module):
     def __call__(self, x: Array, labels: Array | None = None, *, train: bool):
         """Maps `[batch, *shape]` (and labels `[batch]`) to logits `[batch]`."""
         h = x.reshape(len(x), -1)
-        for _ in range(self.depth):
+        for _ in layers(self.depth):
             h = nn.leaky_relu(nn.Dense(self.width)(h), self.slope)
         return Logits(self.num_classes)(h, labels)
