@@ -17,21 +17,27 @@ setup(
         "absl-py>=2.1",
         "flax>=0.12",
         "grain>=0.2.12",
-        "importlib_resources",  # tensorflow-datasets needs it and does not say so
+        "importlib_resources>=5.0",  # tensorflow-datasets needs it and does not say so
         "jax>=0.10",
-        "matplotlib>=3.8",
+        "matplotlib>=3.8.4",
         "ml_collections>=1.1",
         "numpy>=2.0",
         "optax>=0.2.5",
-        "orbax-checkpoint>=0.11.20",
+        "orbax-checkpoint>=0.11.30",
         "pillow>=10.3",
         "rich>=13.0",
-        "tensorboardX>=2.6.2",
-        "tensorflow-datasets>=4.9.9",
+        "tensorboardX>=2.6.2.2",
+        "tensorflow-datasets>=4.9.10",
     ],
     extras_require={
         "tensorflow": ["tensorflow"],  # prepares the TFDS sets that need it
         "torch": ["torch"],  # the other side of speed comparisons
-        "test": ["hypothesis>=6.100", "pytest>=8.0", "ruff>=0.14", "scipy>=1.11"],
+        "test": [
+            "hypothesis>=6.100",
+            "pytest>=8.3.4",
+            "pytest-xdist>=3.6",
+            "ruff>=0.14",
+            "scipy>=1.14",
+        ],
     },
 )

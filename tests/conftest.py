@@ -7,14 +7,16 @@ from pathlib import Path
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 import jax
+import numpy as np
 import pytest
 from idx_files import write_idx
+from PIL import Image
 
 
 @pytest.fixture(scope="session", autouse=True)
 def compilation_cache(tmp_path_factory):
-    """One cache for the whole session: like programs are compiled once."""
-    folder = str(tmp_path_factory.mktemp("cache"))
+    """One cache for all workers: like programs are compiled once."""
+    folder = str(tmp_path_factory.getbasetemp().parent / "cache")
     os.environ["JAX_COMPILATION_CACHE_DIR"] = folder  # for the commands tests start
     jax.config.update("jax_compilation_cache_dir", folder)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
@@ -23,6 +25,19 @@ def compilation_cache(tmp_path_factory):
 @pytest.fixture(scope="session")
 def idx_dir(tmp_path_factory):
     return write_idx(tmp_path_factory.mktemp("idx"))
+
+
+@pytest.fixture(scope="session")
+def images(tmp_path_factory):
+    """A folder of small colour images in two classes."""
+    root = tmp_path_factory.mktemp("images")
+    random = np.random.default_rng(0)
+    for label in ("a", "b"):
+        (root / label).mkdir()
+        for i in range(10):
+            pixels = random.integers(0, 256, (16, 16, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(root / label / f"{i}.png")
+    return root
 
 
 # Each line of stdin is a command, run in a fork of one process that has imported the

@@ -5,7 +5,7 @@ import jax
 import numpy as np
 import pytest
 
-from gan_jax import build
+from gan_jax import build, sharding
 from gan_jax.check import check
 
 ROOT = Path(__file__).parents[1]

@@ -10,7 +10,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from PIL import Image
 from runs import (
     CONFIGS,
     ROOT,
@@ -29,19 +28,6 @@ from gan_jax.data import toy
 from gan_jax.errors import Stopped
 from gan_jax.steps import purpose_key
 from gan_jax.train import train
-
-
-@pytest.fixture(scope="session")
-def images(tmp_path_factory):
-    """A folder of small colour images in two classes."""
-    root = tmp_path_factory.mktemp("images")
-    random = np.random.default_rng(0)
-    for label in ("a", "b"):
-        (root / label).mkdir()
-        for i in range(10):
-            pixels = random.integers(0, 256, (16, 16, 3), dtype=np.uint8)
-            Image.fromarray(pixels).save(root / label / f"{i}.png")
-    return root
 
 
 @pytest.fixture(scope="session")
