@@ -5,8 +5,12 @@ stopped, the number of its format, and a checksum of each array: what a disk or 
 has changed is found out, and the checkpoint before it is used.
 """
 
+import contextlib
+import errno
 import functools
 import json
+import os
+import shutil
 import sys
 import zlib
 from collections.abc import Callable
@@ -22,6 +26,7 @@ from gan_jax.resolve import one_line
 from gan_jax.state import TrainState
 
 FORMAT = 1
+_MARGIN = 2**18  # bytes that a checkpoint takes besides its arrays, at the most
 SET_ASIDE = "damaged"  # beside the folder of the checkpoints
 
 
@@ -91,6 +96,7 @@ class Checkpoints:
         self.wait()
         if step in self._steps():
             return
+        self._check_room(state)
         arrays = {name: [*leaf] for name, leaf in _describe(state).items()}
         text = json.dumps({"carried": carried, "arrays": arrays})
         about = {"format": FORMAT, "text": text, "checksum": zlib.crc32(text.encode())}
@@ -178,16 +184,26 @@ class Checkpoints:
         self._close()
 
     def close(self) -> None:
-        """Waits until all is on disk.
-
-        Raises:
-          NotSaved: it could not be written.
-        """
-        self.wait()
+        """Waits until all is on disk; says so if it could not be written."""
+        try:
+            self.wait()
+        except NotSaved as error:
+            print(f"the last checkpoint is not saved ({error})", file=sys.stderr)
         self._close()
 
     def _steps(self) -> list[int]:
         return list(self._manager.all_steps()) if self._folder.exists() else []
+
+    def _check_room(self, state: TrainState) -> None:
+        """Finds out before Orbax's threads do, each of which would print a traceback.
+
+        Raises:
+          NotSaved: the disk is full.
+        """
+        self._folder.mkdir(parents=True, exist_ok=True)
+        room = shutil.disk_usage(self._folder).free
+        if room < sum(leaf.nbytes for leaf in jax.tree.leaves(state)) + _MARGIN:
+            raise NotSaved(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def _name(self, step: int) -> str:
         return f"the checkpoint of step {step} in {self._folder}"
@@ -262,8 +278,9 @@ class Checkpoints:
 
     def _close(self) -> None:
         manager = vars(self).pop("_manager", None)
-        if manager is not None:
-            manager.close()
+        with contextlib.suppress(Exception):  # it has been said by then
+            if manager is not None:
+                manager.close()
 
 
 def named_leaves(tree) -> dict[str, jax.Array]:
