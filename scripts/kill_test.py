@@ -126,14 +126,8 @@ def torture(case: Case, kills: int, instants: random.Random, folder: Path) -> Co
         path = folder / f"killed{number}"
         while True:
             run, before = case.start(path), _progress(path)
-            if left and instants.random() < 0.5:
-                wait = instants.uniform(0, case.starting)
-            else:
-                wait = case.starting + instants.uniform(0, 0.3 * case.training)
-            try:
-                run.wait(wait if left else None)
-            except subprocess.TimeoutExpired:
-                run.kill()
+            if left:
+                _kill(run, case, path, instants)
             if run.wait() != -signal.SIGKILL:
                 break
             left -= 1
@@ -145,6 +139,19 @@ def torture(case: Case, kills: int, instants: random.Random, folder: Path) -> Co
             print(f"{path}: {'; '.join(problems)}", file=sys.stderr)
         if not left:
             return done
+
+
+def _kill(run, case: Case, path: Path, instants: random.Random) -> None:
+    """Kills a run, unless it ends before: while it starts, or once it goes on."""
+    before, wait = _progress(path), instants.uniform(0, case.starting)
+    if instants.random() < 0.5:
+        while _progress(path) == before and run.poll() is None:
+            time.sleep(0.005)
+        wait = instants.uniform(0, 0.2 * case.training)
+    try:
+        run.wait(wait)
+    except subprocess.TimeoutExpired:
+        run.kill()
 
 
 def _progress(path: Path) -> int:
