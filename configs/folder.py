@@ -19,7 +19,7 @@ def get_config(arg=None):
     c.conditional = config_lib.variant(arg, "conditional") == "conditional"
     c.data.source = "folder"
     c.image_size = 64
-    c.log_every = 50
+    c.log_every, c.chunk = 50, 5
     c.sample_every = 500
     c.checkpoint_every = 500
     return c

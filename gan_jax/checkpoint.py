@@ -8,12 +8,14 @@ has changed is found out, and the checkpoint before it is used.
 import contextlib
 import errno
 import functools
+import gc
 import json
 import os
 import shutil
 import sys
+import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -224,11 +226,18 @@ class Checkpoints:
             {name: leaf.shape for name, leaf in named_leaves(like).items()},
             self._name(step),
         )
-        try:
-            state = self._manager.restore(step, args=args.StandardRestore(like))
-            found = _describe(state)
-        except Exception as error:  # Orbax has no one type for what may be wrong
-            raise Damaged(one_line(error)) from error
+        why, state = "", None
+        with _silent_threads():
+            try:
+                state = self._manager.restore(step, args=args.StandardRestore(like))
+            except Exception as error:  # Orbax has no one type for what may be wrong
+                why = one_line(error)
+            if why:  # the reads that it left behind hang on the exception
+                gc.collect()
+                time.sleep(0.5)
+        if state is None:
+            raise Damaged(why)
+        found = _describe(state)
         for name, (_, checksum) in arrays.items():
             if found[name][1] != checksum:
                 raise Damaged(f"{name} is not what was saved")
@@ -241,8 +250,10 @@ class Checkpoints:
           Damaged: it says nothing, or not what was saved.
           UserError: it is of another format.
         """
+        # Orbax's own function reads every array's description besides.
+        file = self._folder / str(step) / "_CHECKPOINT_METADATA"
         try:
-            about = self._manager.metadata(step).custom_metadata or {}
+            about = json.loads(file.read_text())["custom_metadata"] or {}
         except Exception as error:
             raise Damaged(one_line(error)) from error
         number = about.get("format")
@@ -281,6 +292,21 @@ class Checkpoints:
         with contextlib.suppress(Exception):  # it has been said by then
             if manager is not None:
                 manager.close()
+
+
+@contextlib.contextmanager
+def _silent_threads() -> Iterator[None]:
+    """Keeps the reads that one which fails leaves behind from printing tracebacks."""
+    sys.stderr.flush()
+    stderr, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)  # they do not print by way of Python's own stderr
+    try:
+        yield
+    finally:
+        sys.stderr.flush()
+        os.dup2(stderr, 2)
+        os.close(stderr)
+        os.close(nowhere)
 
 
 def named_leaves(tree) -> dict[str, jax.Array]:

@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Callable
 
+import jax
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
@@ -23,6 +24,15 @@ def _reported(call: Callable):
         return call()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        print(
+            "error: the memory of the device does not hold this: make batch_size, "
+            f"width or replicas smaller ({one_line(error)})",
+            file=sys.stderr,
+        )
         sys.exit(2)
     except KeyboardInterrupt:  # before there was anything to save
         print("interrupted", file=sys.stderr)

@@ -25,12 +25,12 @@ from gan_jax.check import check
 from gan_jax.checkpoint import Checkpoints, Saved
 from gan_jax.data.feed import open_feed
 from gan_jax.data.source import Info
-from gan_jax.errors import Stopped
+from gan_jax.errors import Stopped, UserError
 from gan_jax.gan import GAN, from_config
 from gan_jax.loop import Loop, sheet_size
 from gan_jax.report import Report
 from gan_jax.state import TrainState
-from gan_jax.writers import Silent, Writers
+from gan_jax.writers import Silent, Writers, check_records
 
 IMAGES = ("folder", "packaged", "tfds")
 CONFIG = cli.config_flag()
@@ -52,6 +52,8 @@ def main() -> int:
         return guard.replay(folder, workdir.read(folder), given)
     config = cli.config_of(CONFIG)
     hosts.initialize(COORDINATOR.value, NUM_PROCESSES.value, PROCESS_ID.value)
+    if not WORKDIR.value and jax.process_count() > 1:
+        raise UserError("several hosts need --workdir=DIR, a folder that they share")
     path = Path(WORKDIR.value or workdir.name(cli.config_path(CONFIG)))
     try:
         train(config, path, override=OVERRIDE.value)
@@ -99,6 +101,7 @@ def train(config: ConfigDict, path: Path, override: bool = False) -> TrainState:
         checkpoints = Checkpoints(path / "checkpoints", config.keep_checkpoints)
         stack.callback(checkpoints.close)
         saved = start(gan, config, checkpoints, mesh)
+        hosts.first_does(lambda: check_records(path))
         about = workdir.describe(config, source.info)
         hosts.first_does(lambda: workdir.write(path, about))
         if hosts.is_first():

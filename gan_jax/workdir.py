@@ -38,6 +38,10 @@ def check(path: Path, what: str = "workdir") -> None:
     Raises:
       UserError: it is a file, or cannot be written.
     """
+    if path.parts[:1] and path.parts[0].endswith(":"):  # gs://BUCKET/...
+        raise UserError(
+            f"{what} {path}: it must lie in the file system; mount a bucket"
+        )
     there = path.absolute()
     while not there.exists():
         there = there.parent

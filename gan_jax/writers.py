@@ -146,6 +146,17 @@ class MetricsFile:
         self._file.close()
 
 
+def check_records(folder: Path) -> None:
+    """Checks the `metrics.jsonl` that a run goes on with, and writes nothing.
+
+    Raises:
+      UserError: the file is damaged.
+    """
+    path = folder / "metrics.jsonl"
+    for number, line in enumerate(_whole_lines(path), 1):
+        _step(path, number, line)
+
+
 def _whole_lines(path: Path) -> Iterator[bytes]:
     """Yields the lines up to the first that a crash has cut off or left empty."""
     for line in path.read_bytes().splitlines(True) if path.exists() else ():

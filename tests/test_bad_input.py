@@ -4,6 +4,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+
+from gan_jax import workdir
 
 ROOT = Path(__file__).parents[1]
 RING = "--config=configs/ring.py"
@@ -168,6 +171,32 @@ ROWS = [
     (("--config={}/broken.py",), r"broken.py: .*nothing_of_that_name"),
     (("--config={}/syntax.py",), r"syntax.py: .*invalid syntax"),
     (("--config={}/number.py",), r"number.py: get_config\(\) must return"),
+    ((RING, "--config.sharding=zero"), r"unknown sharding 'zero' \(valid: fsdp, replicated\)"),
+    ((RING, "--config.guard.action=halt"), r"unknown guard.action 'halt' \(valid: rollback, stop\)"),
+    ((RING, "--config.guard.collapse=wran"), r"unknown guard.collapse 'wran'; did you mean 'warn'"),
+    ((RING, "--config.guard.patience=0"), r"guard.patience is 0: it must be at least 1"),
+    ((RING, "--config.guard.rollbacks=-1"), r"guard.rollbacks is -1: it must not be negative"),
+    ((RING, "--config.num_steps=2147483648"), r"num_steps is 2147483648: it must be at least 1 and below 2\*\*31"),
+    ((RING, "--config.num_steps=2147483647", "--config.d_updates=2"), r"num_steps \* d_updates is 4294967294"),
+    ((RING, "--config.keep_checkpoints=0"), r"keep_checkpoints is 0: it must be at least 1"),
+    ((RING, "--coordinator=host:1"), r"give all of --coordinator=HOST:PORT, --num_processes=N and --process_id=I"),
+    ((RING, "--num_processes=2"), r"give all of --coordinator"),
+    ((RING, "--process_id=1"), r"give all of --coordinator"),
+    ((RING, "--coordinator=host", "--num_processes=2", "--process_id=0"), r"--coordinator=host: it must be HOST:PORT"),
+    ((RING, "--coordinator=host:1", "--num_processes=2", "--process_id=2"), r"--process_id=2: it must lie in \[0, 2\)"),
+    ((RING, "--num_processes=two"), r"num_processes"),
+    ((RING, "--workdir=gs://bucket/run"), r"workdir gs:/bucket/run: it must lie in the file system"),
+    (("--replay={}/nowhere",), r"nowhere is not a run: there is no \S+config.json"),
+    (("--replay={}/no_images",), r"is not a run: there is no"),
+    # Of a workdir ({run} is a folder with runs of the ring that were harmed).
+    ((RING, "--workdir={run}/json"), r"json/config.json is damaged"),
+    ((RING, "--workdir={run}/wild"), r"wild/config.json is damaged"),
+    ((RING, "--workdir={run}/log", "--config.num_steps=4"), r"metrics.jsonl is damaged: line 1 is no record of a step; mend or remove"),
+    ((RING, "--workdir={run}/format", "--config.num_steps=4"), r"step 2 in \S+ is of format 99, and this version reads \d"),
+    ((RING, "--workdir={run}/unnamed", "--config.num_steps=4"), r"step 2 in \S+ is damaged \(it has no format number\)"),
+    ((RING, "--workdir={run}/damaged", "--config.num_steps=4"), r"the checkpoint of step 2 in \S+ is damaged"),
+    ((RING, "--workdir={run}/locked", "--config.num_steps=4"), r"another process trains in workdir \S+/locked: wait for it or stop it"),
+    (("--replay={run}/dump",), r"the dump \S+ is damaged"),
 ]  # fmt: skip
 
 
@@ -183,14 +212,54 @@ def assert_refused(answer, message):
     assert re.search(message, err), err
 
 
+@pytest.fixture(scope="module")
+def run_of_ring(forks, tmp_path_factory):
+    path = tmp_path_factory.mktemp("ring") / "run"
+    short = "--config.num_steps=2"
+    subprocess.run(
+        [sys.executable, "-m", "gan_jax.train", RING, short, f"--workdir={path}"],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+    )
+    return path
+
+
+@pytest.fixture(scope="module")
+def harmed(run_of_ring, tmp_path_factory):
+    """Copies of a run, each harmed in its own way."""
+    root = tmp_path_factory.mktemp("harmed")
+    names = ("json", "wild", "log", "format", "unnamed", "damaged", "locked", "dump")
+    for name in names:
+        shutil.copytree(run_of_ring, root / name)
+    (root / "json" / "config.json").write_text("{")
+    (root / "wild" / "config.json").write_text('{"config": [], "data": 3}')
+    (root / "log" / "metrics.jsonl").write_text("no record\n")
+    for name, number in (("format", 99), ("unnamed", None)):
+        file = root / name / "checkpoints" / "2" / "_CHECKPOINT_METADATA"
+        about = json.loads(file.read_text())
+        about["custom_metadata"]["format"] = number
+        file.write_text(json.dumps(about))
+    for file in (root / "damaged" / "checkpoints" / "2").rglob("*"):
+        if file.is_file() and "d" in file.parts:
+            file.write_bytes(file.read_bytes()[:-9])
+    (root / "dump" / "arrays.npz").write_bytes(b"PK")
+    with workdir.locked(root / "locked"):
+        yield root
+
+
 @pytest.mark.parametrize(("args", "message"), ROWS, ids=lambda x: None)
-def test_train_refuses(forks, there, args, message):
+def test_train_refuses(forks, there, args, message, request):
+    folders = [there]
+    if "{run}" in " ".join(args):
+        folders.append(request.getfixturevalue("harmed"))
     args = [arg.replace("{}", str(there)) for arg in args]
+    args = [arg.replace("{run}", str(folders[-1])) for arg in args]
     if not any(arg.startswith("--workdir") for arg in args):
         args.append(f"--workdir={there}/run")
-    before = snapshot(there)
+    before = [snapshot(folder) for folder in folders]
     assert_refused(forks("train", *args), message)
-    assert snapshot(there) == before
+    assert [snapshot(folder) for folder in folders] == before
 
 
 @pytest.mark.parametrize(
@@ -215,19 +284,6 @@ def test_a_damaged_config_json_is_refused(forks, tmp_path):
     for module, args in (("train", [RING]), ("sample", [f"--out={tmp_path}/x.png"])):
         answer = forks(module, *args, f"--workdir={tmp_path}")
         assert_refused(answer, "config.json is damaged")
-
-
-@pytest.fixture(scope="module")
-def run_of_ring(forks, tmp_path_factory):
-    path = tmp_path_factory.mktemp("ring") / "run"
-    short = "--config.num_steps=2"
-    subprocess.run(
-        [sys.executable, "-m", "gan_jax.train", RING, short, f"--workdir={path}"],
-        cwd=ROOT,
-        check=True,
-        capture_output=True,
-    )
-    return path
 
 
 @pytest.mark.parametrize(
