@@ -98,10 +98,10 @@ class Checkpoints:
         self.wait()
         if step in self._steps():
             return
-        self._check_room(state)
+        hosts.all_do(lambda: self._check_room(state))
         arrays = {name: [*leaf] for name, leaf in _describe(state).items()}
-        text = json.dumps({"carried": carried, "arrays": arrays})
-        about = {"format": FORMAT, "text": text, "checksum": zlib.crc32(text.encode())}
+        text = json.dumps({"format": FORMAT, "carried": carried, "arrays": arrays})
+        about = {"text": text, "checksum": zlib.crc32(text.encode())}
         try:
             self._manager.save(
                 step, args=args.StandardSave(state), custom_metadata=about
@@ -145,9 +145,13 @@ class Checkpoints:
         damaged = []
         for candidate in steps if step is None else [step]:
             try:
-                return self._read(like, candidate)
+                saved = self._read(like, candidate)
             except Damaged as why:
                 damaged.append(f"{self._name(candidate)} is damaged ({why})")
+                continue
+            for why in damaged:
+                hosts.say(f"{why}: the one of step {candidate} is used")
+            return saved
         hint = "" if step is None else "; choose another --step"
         raise UserError(f"{'; '.join(damaged)}{hint}")
 
@@ -160,8 +164,9 @@ class Checkpoints:
         Raises:
           UserError: as `restore`; then nothing has been moved.
         """
+        steps = self._steps()  # before any host sets some aside
         saved = self.restore(like)
-        if damaged := [step for step in self._steps() if step > saved.step]:
+        if damaged := [step for step in steps if step > saved.step]:
             if hosts.is_first():
                 for step in sorted(damaged):
                     self._set_aside(step)
@@ -169,28 +174,40 @@ class Checkpoints:
             self._close()  # Orbax looks at the folder once
         return saved
 
-    def roll_back(self, good: Callable[[dict], bool]) -> None:
+    def roll_back(self, good: Callable[[dict], bool]) -> bool:
         """Removes the checkpoints after the newest one that is good.
 
         Args:
           good: tells it of what a checkpoint carries.
 
+        Returns:
+          Whether there is a good one, or none at all; if not, all are left.
+
         Raises:
           NotSaved: the last one could not be written.
         """
         self.wait()
+        late = []
         for step in sorted(self._steps(), reverse=True):
-            if good(self._about(step)["carried"]):
-                break
+            with contextlib.suppress(Damaged):
+                if good(self._about(step)["carried"]):
+                    break
+            late.append(step)
+        else:
+            if late:
+                return False
+        hosts.wait_for_all("roll back")  # all have looked before any removes
+        for step in late:
             self._manager.delete(step)
         self._close()
+        return True
 
     def close(self) -> None:
         """Waits until all is on disk; says so if it could not be written."""
         try:
             self.wait()
         except NotSaved as error:
-            print(f"the last checkpoint is not saved ({error})", file=sys.stderr)
+            hosts.say(f"the last checkpoint is not saved ({error})")
         self._close()
 
     def _steps(self) -> list[int]:
@@ -235,8 +252,15 @@ class Checkpoints:
             if why:  # the reads that it left behind hang on the exception
                 gc.collect()
                 time.sleep(0.5)
-        if state is None:
-            raise Damaged(why)
+
+        def check_read():
+            if state is None:
+                raise OSError(why)
+
+        try:
+            hosts.all_do(check_read)
+        except OSError as error:
+            raise Damaged(str(error)) from None
         found = _describe(state)
         for name, (_, checksum) in arrays.items():
             if found[name][1] != checksum:
@@ -253,22 +277,22 @@ class Checkpoints:
         # Orbax's own function reads every array's description besides.
         file = self._folder / str(step) / "_CHECKPOINT_METADATA"
         try:
-            about = json.loads(file.read_text())["custom_metadata"] or {}
+            about = json.loads(file.read_text())["custom_metadata"]
+            text, checksum = about["text"], about["checksum"]
         except Exception as error:
-            raise Damaged(one_line(error)) from error
-        number = about.get("format")
-        if number is None:
-            raise Damaged("it has no format number")
-        if number != FORMAT:
+            raise Damaged(
+                f"it does not say what it holds: {one_line(error)}"
+            ) from error
+        if zlib.crc32(text.encode()) != checksum:
+            raise Damaged("what it says of itself is not what was saved")
+        about = json.loads(text)
+        if (number := about["format"]) != FORMAT:
             raise UserError(
                 f"{self._name(step)} is of format {number}, and this version reads "
                 f"{FORMAT}: use the gan_jax that wrote it (its version is in "
                 "config.json)"
             )
-        text = about.get("text", "")
-        if zlib.crc32(text.encode()) != about.get("checksum"):
-            raise Damaged("what it says of itself is not what was saved")
-        return json.loads(text)
+        return about
 
     def _set_aside(self, step: int) -> None:
         home = self._folder.with_name(SET_ASIDE)
@@ -277,11 +301,7 @@ class Checkpoints:
         while (there := home / f"{step}.{num}").exists():
             num += 1
         (self._folder / str(step)).rename(there)
-        print(
-            f"{self._name(step)} is damaged: moved to {there}, the one before it is "
-            "used",
-            file=sys.stderr,
-        )
+        hosts.say(f"moved {self._name(step)} to {there}")
 
     def _failed(self, error: Exception) -> NotSaved:
         self._close()

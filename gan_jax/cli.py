@@ -1,5 +1,6 @@
 """What the commands share: flags, and errors as one line with exit status 2."""
 
+import errno
 import functools
 import os
 import sys
@@ -25,6 +26,11 @@ def _reported(call: Callable):
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        print(f"error: {error}: make room and start again", file=sys.stderr)
+        sys.exit(4)
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise

@@ -1,5 +1,7 @@
 """The keys of an experiment, their defaults, and what each may hold."""
 
+import math
+
 from ml_collections import ConfigDict
 
 from gan_jax import resolve
@@ -64,8 +66,9 @@ def default() -> ConfigDict:
     c.sample_every = 500
     c.checkpoint_every = 500
     c.keep_checkpoints = 3
-    # Steps in one compiled call, a divisor of log_every; 0 for log_every itself. A
-    # signal is answered at the end of a chunk: where steps take long, make it short.
+    # Steps in one compiled call, at most (all have the greatest length up to it that
+    # divides log_every); 0 for log_every itself. A signal is answered at the end of a
+    # chunk: where steps take long, make it short.
     c.chunk = 0
     return c.lock()
 
@@ -85,8 +88,8 @@ def variant(arg: str | None, *valid: str) -> str | None:
     return arg
 
 
-# A resumed run may change these: they alter how long it runs and what it leaves
-# behind, not what it computes.
+# A resumed run may change these: they alter how long it runs, where, what it leaves
+# behind and what stops it, not what a step computes.
 FREE_ON_RESUME = (
     "num_steps",
     "log_every",
@@ -164,6 +167,10 @@ def validate(config: ConfigDict) -> None:
             raise UserError(f"{key} is {given[key]}: it must not be negative")
     check_seed("seed", config.seed)
     check_seed("seed + replicas - 1", config.seed + config.replicas - 1)
+    if not 0 <= config.guard.diversity < math.inf:
+        raise UserError(
+            f"guard.diversity is {config.guard.diversity}: it must be a number >= 0"
+        )
     if not 0 <= config.ema_decay < 1:
         raise UserError(f"ema_decay is {config.ema_decay}: it must lie in [0, 1)")
     for key in ("sample_every", "checkpoint_every"):
@@ -172,10 +179,6 @@ def validate(config: ConfigDict) -> None:
                 f"{key} is {config[key]}: it must be a multiple of log_every "
                 f"({config.log_every})"
             )
-    if config.chunk and config.log_every % config.chunk:
-        raise UserError(
-            f"chunk is {config.chunk}: it must divide log_every ({config.log_every})"
-        )
 
 
 def check_seed(name: str, seed: int) -> None:
@@ -191,7 +194,7 @@ def check_seed(name: str, seed: int) -> None:
 def with_absolute_files(config: ConfigDict) -> ConfigDict:
     """Returns the config with the user's own files named from the root."""
     changed = config.copy_and_resolve_references()
-    for key in ("loss", "penalties", "model"):
+    for key in ("loss", "penalties", "model", "optimizer", "d_optimizer"):
         changed[key] = resolve.absolute_files(config[key])
     changed.data.source = resolve.absolute_files(config.data.source)
     return changed

@@ -79,12 +79,13 @@ def diagnose(gan: GAN, state: TrainState, batch: dict) -> str:
       batch: of that step.
     """
     after, metrics = jax.jit(steps.train_step)(gan, state, batch)
-    bad = [name for name, value in metrics.items() if not np.isfinite(value)]
+    bad = [name for name, x in metrics.items() if not np.isfinite(sharding.fetch(x))]
     arrays = {
         key: [
             f"{key}/{name}"
             for name, leaf in named_leaves(getattr(after, key)).items()
-            if name.startswith("params/") and not np.isfinite(leaf).all()
+            if name.startswith("params/")
+            and not np.isfinite(sharding.fetch(leaf)).all()
         ]
         for key in PLAYERS
     }
@@ -117,17 +118,23 @@ def dump(
     arrays = {f"state/{name}": leaf for name, leaf in named_leaves(state).items()}
     arrays |= {f"batch/{name}": leaf for name, leaf in batch.items()}
     arrays = {name: sharding.fetch(leaf) for name, leaf in arrays.items()}
-    if not hosts.is_first():
-        return why
+    found = {"step": step, "why": why, "noise_stream": gan.noise_stream}
+    if hosts.is_first():
+        try:
+            _write(folder, arrays, about | found)
+        except OSError as error:
+            return f"{why} (it could not be dumped: {error})"
+    return why
+
+
+def _write(folder: Path, arrays: dict[str, np.ndarray], about: dict) -> None:
     partial = folder.with_name(f".{folder.name}")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     np.savez(partial / "arrays.npz", **arrays)
-    found = {"step": step, "why": why, "noise_stream": gan.noise_stream}
-    (partial / "config.json").write_text(json.dumps(about | found, indent=2) + "\n")
+    (partial / "config.json").write_text(json.dumps(about, indent=2) + "\n")
     shutil.rmtree(folder, ignore_errors=True)
     partial.rename(folder)
-    return why
 
 
 def replay(folder: Path, about: dict, given: ConfigDict | None) -> int:
@@ -146,14 +153,24 @@ def replay(folder: Path, about: dict, given: ConfigDict | None) -> int:
       UserError: the dump is damaged, its config is not the one given, or it names code
         that may not be loaded.
     """
-    config = ConfigDict(about["config"])
+    try:
+        config = config_lib.default()
+        config.update(about["config"])
+        own, step = resolve.user_code(config), int(about["step"])
+    except UserError:
+        raise
+    except Exception as error:
+        why = resolve.one_line(error)
+        raise UserError(f"the dump {folder} is damaged ({why})") from error
     if given:
+        config_lib.validate(given)
+        given = config_lib.with_absolute_files(given)
         differing = config_lib.differences(about["config"], given.to_dict())
         if differing:
             raise UserError(
                 f"{folder} is of a run with another config ({'; '.join(differing)})"
             )
-    elif own := resolve.user_code(config):
+    elif own:
         raise UserError(
             f"the run of {folder} uses its own code ({', '.join(own)}): to load that, "
             "give its --config too"
@@ -165,7 +182,7 @@ def replay(folder: Path, about: dict, given: ConfigDict | None) -> int:
     except Exception as error:
         why = resolve.one_line(error)
         raise UserError(f"the dump {folder} is damaged ({why})") from error
-    print(f"step {about['step']}: {diagnose(gan, state, batch)}", file=sys.stderr)
+    print(f"step {step}: {diagnose(gan, state, batch)}", file=sys.stderr)
     _, metrics = jax.jit(steps.train_step)(gan, state, batch)
     for name, value in metrics.items():
         print(f"{name} {float(value):.6g}")

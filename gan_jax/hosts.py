@@ -4,6 +4,10 @@ Each host starts the same command. Arrays are global, so the algorithm does not 
 hosts; the first of them alone writes what a run leaves for people to read.
 """
 
+import json
+import os
+import sys
+import zlib
 from collections.abc import Callable
 
 import jax
@@ -39,6 +43,8 @@ def initialize(coordinator: str, num: int | None, index: int | None) -> None:
         )
     if all(given):
         _check(coordinator, num, index)
+    # Its service would take SIGTERM for itself; `Vote` brings it to all hosts.
+    jax.config.update("jax_enable_preemption_service", False)
     try:
         jax.distributed.initialize(coordinator or None, num, index)
     except Exception as error:
@@ -63,6 +69,24 @@ def _check(coordinator: str, num: int, index: int) -> None:
         )
 
 
+def check_same(about: dict) -> None:
+    """Checks that all hosts train the same.
+
+    Raises:
+      UserError: they do not, on every host.
+    """
+    if jax.process_count() > 1:
+        from jax.experimental import multihost_utils
+
+        own = zlib.crc32(json.dumps(about, sort_keys=True).encode())
+        found = multihost_utils.process_allgather(np.uint32(own))
+        if (found != found[0]).any():
+            raise UserError(
+                "the hosts do not train the same: give all of them the same flags, "
+                "files, libraries and data"
+            )
+
+
 def is_first() -> bool:
     """Tells whether this host writes what the run leaves."""
     return jax.process_index() == 0
@@ -76,17 +100,29 @@ def wait_for_all(name: str) -> None:
         multihost_utils.sync_global_devices(name)
 
 
+def say(text: str) -> None:
+    """Prints a line on the first host's stderr; a run goes on where nobody listens."""
+    if not is_first():
+        return
+    try:
+        print(text, file=sys.stderr, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+    except OSError:
+        pass
+
+
 def first_does(call: Callable[[], None]) -> None:
     """Has the first host do something; all go on if it went well.
 
     Raises:
-      UserError: it went wrong, on every host.
+      Exception: what went wrong; a UserError on the other hosts.
     """
     error = None
     if is_first():
         try:
             call()
-        except UserError as why:
+        except Exception as why:
             error = why
     if jax.process_count() > 1:
         from jax.experimental import multihost_utils
@@ -94,6 +130,27 @@ def first_does(call: Callable[[], None]) -> None:
         failed = multihost_utils.broadcast_one_to_all(np.int32(error is not None))
         if failed and error is None:
             error = UserError("the first host refused to go on: see its message")
+    if error is not None:
+        raise error
+
+
+def all_do(call: Callable[[], None]) -> None:
+    """Has every host do something; all go on if it went well on all of them.
+
+    Raises:
+      OSError: it went wrong, on every host.
+    """
+    error = None
+    try:
+        call()
+    except OSError as why:
+        error = why
+    if jax.process_count() > 1:
+        from jax.experimental import multihost_utils
+
+        failed = multihost_utils.process_allgather(np.int32(error is not None))
+        if failed.any() and error is None:
+            error = OSError("another host could not")
     if error is not None:
         raise error
 

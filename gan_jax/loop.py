@@ -3,12 +3,12 @@
 import contextlib
 import os
 import signal
-import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import jax
+import numpy as np
 from ml_collections import ConfigDict
 
 from gan_jax import hosts, replicas, sharding, steps
@@ -47,10 +47,14 @@ class Loop:
         self._gan, self._config, self._feed = gan, config, feed
         self._checkpoints, self._report, self._dump = checkpoints, report, dump
         self._single = config.replicas == 1
-        self._failed = 0
+        self._failed, self._pending = 0, None
 
-    def run(self, saved: Saved) -> TrainState:
+    def run(self, saved: Saved, came: Sequence[int] = ()) -> TrainState:
         """Trains from a saved state on, whose arrays are given up.
+
+        Args:
+          saved: where to start.
+          came: grows by the signals that ask to stop, see `signals`.
 
         Returns:
           The last state.
@@ -65,23 +69,22 @@ class Loop:
             self._report.frozen = replicas.frozen(state, step)
         stall, metrics = self._report.stall, None
         vote = hosts.Vote(jax.tree.leaves(state)[0].sharding.mesh)
-        with signals() as came:
-            while step < config.num_steps:
-                n = chunk_length(config, step)
-                drawn = stall.read(self._feed, step, n, metrics)
-                state, metrics = chunk(self._gan, state, drawn, n=n)
-                step += n
-                last = step == config.num_steps
-                due = last or step % config.sample_every == 0
-                self._guard(state, self._report.flush())
-                self._report.take(step, metrics, picture(state) if due else None)
-                number = vote.cast(came[0] if came else 0)
-                if last or number or step % config.checkpoint_every == 0:
-                    self._guard(state, self._report.flush())
-                    self._save(state, step, wait=last or number)
-                if number and not last:
-                    name = signal.Signals(number).name
-                    raise Stopped(128 + number, f"saved at step {step}, on {name}")
+        while step < config.num_steps:
+            n = chunk_length(config, step)
+            drawn = stall.read(self._feed, step, n, metrics)
+            state, metrics = chunk(self._gan, state, drawn, n, np.int32(step))
+            step += n
+            last = step == config.num_steps
+            due = last or step % config.sample_every == 0
+            self._flush(state, step)
+            self._report.take(step, metrics, picture(state) if due else None)
+            number = vote.cast(came[0] if came else 0)
+            if last or number or step % config.checkpoint_every == 0:
+                self._flush(state, step)
+                self._save(state, step, wait=bool(last or number))
+            if number and not last:
+                name = signal.Signals(number).name
+                raise Stopped(128 + number, f"saved at step {step}, on {name}")
         return state
 
     def _programs(self, state: TrainState) -> tuple[Callable, Callable]:
@@ -91,8 +94,8 @@ class Loop:
         everywhere = sharding.replicated(jax.tree.leaves(lies)[0].mesh)
         chunk = jax.jit(
             algorithm.train_chunk,
-            static_argnames="n",
-            donate_argnames="state",
+            static_argnums=3,
+            donate_argnums=1,
             out_shardings=(lies, everywhere),
         )
         sheet = jax.jit(
@@ -100,6 +103,16 @@ class Loop:
         )
         num, _ = sheet_size(self._gan, self._config.replicas)
         return chunk, lambda state: sheet(self._gan, state, num)
+
+    def _flush(self, state: TrainState, step: int) -> None:
+        """Writes what the chunk before has left, and heeds the guards.
+
+        Raises:
+          Stopped: a guard ends the run.
+          RollBack: a guard asks to go on from an earlier checkpoint.
+        """
+        self._guard(state, self._report.flush())
+        self._report.alarm(step)
 
     def _guard(self, state: TrainState, broken: dict[int, tuple[int, str]]) -> None:
         """Dumps the replicas that have come to be frozen; stops if none is left.
@@ -112,8 +125,8 @@ class Loop:
             return
         whys = [self._dumped(state, i, *where) for i, where in broken.items()]
         if len(self._report.frozen) < self._config.replicas:
-            for why in whys if hosts.is_first() else ():
-                print(f"{why}; frozen, the others go on", file=sys.stderr)
+            for why in whys:
+                hosts.say(f"{why}; frozen, the others go on")
         elif self._config.guard.action == "rollback":
             raise RollBack("; ".join(whys))
         else:
@@ -137,39 +150,56 @@ class Loop:
         Raises:
           Stopped: three attempts in a row have failed.
         """
+        self._settled()
         while True:
             try:
-                self._report.save()
-                carried = self._report.carried() | {
-                    "noise_stream": self._gan.noise_stream
-                }
+                hosts.all_do(self._report.save)
+                carried = self._report.carried()
+                carried["noise_stream"] = self._gan.noise_stream
                 self._checkpoints.save(state, step, carried)
-                if wait:
-                    self._checkpoints.wait()
-                self._failed = 0
-                return
+                self._pending = step
             except OSError as error:
-                self._failed += 1
-                why = f"cannot save step {step} ({error})"
-            if self._failed == _TRIES:
-                raise Stopped(
-                    4,
-                    f"{why}, {_TRIES} times in a row; the last good checkpoint is kept",
-                )
-            print(
-                f"{why}; tried again {'now' if wait else 'at the next save'}",
-                file=sys.stderr,
-            )
-            if not wait:
+                self._failing(step, error)
+            if not wait or self._settled():
                 return
             time.sleep(1)
 
+    def _settled(self) -> bool:
+        """Waits for what is being saved; tells whether it has come to be on disk.
+
+        Raises:
+          Stopped: three attempts in a row have failed.
+        """
+        step, self._pending = self._pending, None
+        if step is None:
+            return False
+        try:
+            self._checkpoints.wait()
+        except OSError as error:
+            self._failing(step, error)
+            return False
+        self._failed = 0
+        return True
+
+    def _failing(self, step: int, error: OSError) -> None:
+        self._failed += 1
+        why = f"cannot save step {step} ({error})"
+        if self._failed == _TRIES:
+            why += f", {_TRIES} times in a row; the last good checkpoint is kept"
+            raise Stopped(4, why)
+        hosts.say(f"{why}; going on, the next save is tried")
+
 
 def chunk_length(config: ConfigDict, step: int) -> int:
-    """Returns how many steps the next chunk makes: at most up to the next log line."""
-    length = config.chunk or config.log_every
-    to_log = config.log_every - step % config.log_every
-    return min(length, to_log, config.num_steps - step)
+    """Returns how many steps the next chunk makes: at most up to the next log line.
+
+    All are of one length, a divisor of `log_every`, so that one program is compiled,
+    but for the first after a stop and the last.
+    """
+    most = min(config.chunk or config.log_every, config.log_every)
+    length = next(n for n in range(most, 0, -1) if config.log_every % n == 0)
+    to_next = length - step % length
+    return min(to_next, config.num_steps - step)
 
 
 def sheet_size(gan: GAN, replicas: int) -> tuple[int, int]:
@@ -187,28 +217,35 @@ def signals() -> Iterator[list[int]]:
     A thread of its own receives them, for the main one may be compiling for a while.
     """
     came: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield came  # the main thread alone may handle signals
+        return
+    numbers = (signal.SIGTERM, signal.SIGINT)
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
 
     def watch():
         while number := int.from_bytes(os.read(reader, 1), "big"):
-            if came:
-                os.write(2, b"stopped at once\n")
-                os._exit(128 + number)
+            if number not in numbers:
+                continue
             came.append(number)
-            os.write(2, b"saving after this chunk; once more to stop at once\n")
+            once = len(came) > 1
+            say = "stopped" if once else "saving after this chunk; once more to stop"
+            with contextlib.suppress(OSError):  # nobody may listen any more
+                os.write(2, f"{say} at once\n".encode())
+            if once:
+                os._exit(128 + number)
 
     thread = threading.Thread(target=watch, daemon=True)
     thread.start()
-    numbers = (signal.SIGTERM, signal.SIGINT)
-    old = {n: signal.signal(n, lambda number, frame: None) for n in numbers}
     before = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    old = {n: signal.signal(n, lambda number, frame: None) for n in numbers}
     try:
         yield came
     finally:
-        signal.set_wakeup_fd(before)
         for number, handler in old.items():
             signal.signal(number, handler)
+        signal.set_wakeup_fd(before)
         os.write(writer, b"\0")
         thread.join()
         os.close(reader)

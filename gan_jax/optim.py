@@ -33,6 +33,8 @@ def build(text: str, schedule: str, num_updates: int) -> optax.GradientTransform
         raise UserError(f"optimizer {text!r}: write one NAME(learning_rate=..., ...)")
     (name, arguments) = calls[0]
     make = resolve.attribute("optimizer", name, optax, _is_optimizer)
+    if not callable(make):
+        raise UserError(f"optimizer {name!r} is no function")
     resolve.accepted(make, arguments, f"optimizer {name!r}")
     if schedule not in SCHEDULES:
         raise unknown("schedule", schedule, SCHEDULES)

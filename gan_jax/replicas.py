@@ -33,7 +33,7 @@ def init_state(gan: GAN, keys: Array) -> TrainState:
 
 
 def train_chunk(
-    gan: GAN, state: TrainState, feed, n: int
+    gan: GAN, state: TrainState, feed, n: int, step: Array | None = None
 ) -> tuple[TrainState, Metrics]:
     """Makes `n` training steps of every replica in one compiled call.
 
@@ -42,13 +42,14 @@ def train_chunk(
       state: the array half, leaves `[replicas, ...]`.
       feed: draws the batches; its `axes` say which of its leaves a replica has alone.
       n: how many; static under `jit`.
+      step: how many there have been, by default those that the foremost has made.
 
     Returns:
       The new state, and the metrics of each step, `[n, replicas]`: NaN for those that
       were frozen before it.
     """
     # Outside the replicas' axis, so that a penalty that is not due is not computed.
-    first = state.step.max()
+    first = state.step.max() if step is None else step
     drawn = jax.vmap(
         lambda feed: feed.window(first, n), (feed.axes,), 1, axis_size=len(state.step)
     )(feed)

@@ -1,6 +1,5 @@
 """What chunks leave, on its way to the writers and the guards."""
 
-import sys
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
@@ -10,7 +9,7 @@ import numpy as np
 from jax import Array
 from ml_collections import ConfigDict
 
-from gan_jax import guard
+from gan_jax import guard, hosts
 from gan_jax.errors import Stopped
 from gan_jax.guard import Collapse, RollBack
 from gan_jax.writers import Writers
@@ -107,10 +106,6 @@ class Report:
         Returns:
           The replicas that have come to be frozen: at which step, and which metric was
           not finite. If none is left, nothing is written.
-
-        Raises:
-          Stopped: a guard asks for it.
-          RollBack: likewise.
         """
         if self._late is None:
             return {}
@@ -121,6 +116,8 @@ class Report:
         self.frozen |= broken.keys()
         if len(self.frozen) == self._config.replicas:
             return broken
+        if self._window and self._window[0].keys() != metrics.keys():
+            self._window = []  # gathered under another config
         self._window.append(metrics)
         self._made += len(metrics["d_loss"])
         diversity = None
@@ -132,8 +129,28 @@ class Report:
             record = self._record(step, diversity)
             self._collapse.see(record)
             self._writers.metrics(record)
-        self._alarm(step)
         return broken
+
+    def alarm(self, step: int) -> None:
+        """Does what the config says where runs have collapsed.
+
+        Raises:
+          Stopped: every replica has, or is frozen, and the config says to stop.
+          RollBack: likewise, and it says to go back.
+        """
+        action, found = self._config.guard.collapse, self._collapse.alarms()
+        if action == "off":
+            return
+        for i in found.keys() - self._alarmed:
+            who = f"replica {i}: " if self._config.replicas > 1 else ""
+            hosts.say(f"step {step}: {who}{found[i]}")
+        self._alarmed = set(found)
+        over = found and len(found.keys() | self.frozen) == self._config.replicas
+        if over and action != "warn":
+            why = f"collapsed by step {step}: {next(iter(found.values()))}"
+            if action == "rollback":
+                raise RollBack(why, guard.healthy)
+            raise Stopped(3, why)
 
     def save(self) -> None:
         """Brings to disk what could not be written yet.
@@ -155,26 +172,6 @@ class Report:
         single = self._config.replicas == 1
         found = self._collapse.diversity(examples[None] if single else examples)
         return found[0] if single else found
-
-    def _alarm(self, step: int) -> None:
-        """Does what the config says where runs have collapsed.
-
-        Raises:
-          Stopped: every replica has, and the config says to stop.
-          RollBack: every replica has, and the config says to go back.
-        """
-        action, found = self._config.guard.collapse, self._collapse.alarms()
-        if action == "off":
-            return
-        for i in found.keys() - self._alarmed:
-            who = f"replica {i}: " if self._config.replicas > 1 else ""
-            print(f"step {step}: {who}{found[i]}", file=sys.stderr)
-        self._alarmed = set(found)
-        if len(found) == self._config.replicas and action != "warn":
-            why = f"collapsed by step {step}: {next(iter(found.values()))}"
-            if action == "rollback":
-                raise RollBack(why, guard.healthy)
-            raise Stopped(3, why)
 
     def _joined(self) -> dict[str, np.ndarray]:
         return {

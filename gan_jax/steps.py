@@ -167,7 +167,7 @@ def sound_step(
 
 
 def train_chunk(
-    gan: GAN, state: TrainState, feed, n: int
+    gan: GAN, state: TrainState, feed, n: int, step: Array | None = None
 ) -> tuple[TrainState, Metrics]:
     """Makes `n` training steps, as long as they are sound, in one compiled call.
 
@@ -176,17 +176,18 @@ def train_chunk(
       state: the array half.
       feed: draws the batches, see gan_jax.data.feed.
       n: how many; static under `jit`.
+      step: how many there have been, by default those that the state has made.
 
     Returns:
       The new state, and the metrics of each step, `[n]`.
     """
+    first = state.step if step is None else step
 
     def body(state, now):
         step, drawn = now
         return sound_step(gan, state, feed.batch(drawn), step)
 
-    steps = state.step + jnp.arange(n)
-    return lax.scan(body, state, (steps, feed.window(state.step, n)))
+    return lax.scan(body, state, (first + jnp.arange(n), feed.window(first, n)))
 
 
 def generate(gan: GAN, variables, latents: Array, labels=None, *, train: bool = True):

@@ -10,8 +10,8 @@ disk is full, 143 saved after SIGTERM (130 after SIGINT).
 
 import contextlib
 import dataclasses
+import functools
 import os
-import sys
 from pathlib import Path
 
 import jax
@@ -27,10 +27,10 @@ from gan_jax.data.feed import open_feed
 from gan_jax.data.source import Info
 from gan_jax.errors import Stopped, UserError
 from gan_jax.gan import GAN, from_config
-from gan_jax.loop import Loop, sheet_size
+from gan_jax.loop import Loop, sheet_size, signals
 from gan_jax.report import Report
 from gan_jax.state import TrainState
-from gan_jax.writers import Silent, Writers, check_records
+from gan_jax.writers import Silent, Writers, check_records, drop_records
 
 IMAGES = ("folder", "packaged", "tfds")
 CONFIG = cli.config_flag()
@@ -58,9 +58,9 @@ def main() -> int:
     try:
         train(config, path, override=OVERRIDE.value)
     except Stopped as stop:
-        print(f"stopped: {stop}", file=sys.stderr)
+        hosts.say(f"stopped: {stop}")
         return stop.status
-    print(f"done: {path}", file=sys.stderr)
+    hosts.say(f"done: {path}")
     return 0
 
 
@@ -79,9 +79,58 @@ def train(config: ConfigDict, path: Path, override: bool = False) -> TrainState:
       UserError: the config, the data or the folder cannot be used; nothing is written.
       Stopped: a guard, a signal or a full disk ended the run early.
     """
+    config, mesh, source, gan = prepare(config, path, override)
+    about = workdir.describe(config, source.info)
+    use_compilation_cache()
+    with contextlib.ExitStack() as stack:
+        hosts.check_same(about)
+        hosts.first_does(lambda: stack.enter_context(workdir.locked(path)))
+        if not override:  # another process may have come first
+            workdir.check_same(path, config, source.info)
+        stack.enter_context(jax.set_mesh(mesh))
+        checkpoints = Checkpoints(path / "checkpoints", config.keep_checkpoints)
+        stack.callback(checkpoints.close)
+        saved = start(gan, config, checkpoints, mesh)
+        if override:  # first of all, so that a kill leaves no records of the other
+            hosts.first_does(lambda: drop_records(path, saved.step))
+        hosts.first_does(lambda: workdir.write(path, about))
+        announce(path, source.info)
+        came = stack.enter_context(signals())
+        stream = saved.carried.get("noise_stream", 0)
+        while True:
+            gan = dataclasses.replace(gan, noise_stream=stream)
+            try:
+                return go_on(gan, config, source, path, checkpoints, saved, about, came)
+            except guard.RollBack as why:
+                back = why.with_traceback(None)  # which would keep the old state
+            if stream >= config.guard.rollbacks:
+                raise Stopped(3, f"{back}; gone back {stream} times")
+            if not checkpoints.roll_back(back.good):
+                raise Stopped(3, f"{back}; no checkpoint from before that is kept")
+            stream, saved = stream + 1, start(gan, config, checkpoints, mesh)
+            hosts.first_does(functools.partial(drop_records, path, saved.step))
+            hosts.say(f"{back}; going back to step {saved.step}")
+
+
+def prepare(config: ConfigDict, path: Path, override: bool):
+    """Checks all that is given before anything is written.
+
+    Args:
+      config: the experiment.
+      path: the run's folder.
+      override: as for `train`.
+
+    Returns:
+      The config with its files named from the root, the mesh of all devices, the source
+      of the data, and the GAN.
+
+    Raises:
+      UserError: the config, the data or the folder cannot be used.
+    """
     config_lib.validate(config)
     config = config_lib.with_absolute_files(config)
     workdir.check(path)
+    check_records(path)
     if not override:
         workdir.check_same(path, config)
     mesh = sharding.make_mesh(replicas=config.replicas)
@@ -93,35 +142,7 @@ def train(config: ConfigDict, path: Path, override: bool = False) -> TrainState:
     check(gan, config.batch_size, mesh)
     if not override:
         workdir.check_same(path, config, source.info)
-
-    use_compilation_cache()
-    with contextlib.ExitStack() as stack:
-        hosts.first_does(lambda: stack.enter_context(workdir.locked(path)))
-        stack.enter_context(jax.set_mesh(mesh))
-        checkpoints = Checkpoints(path / "checkpoints", config.keep_checkpoints)
-        stack.callback(checkpoints.close)
-        saved = start(gan, config, checkpoints, mesh)
-        hosts.first_does(lambda: check_records(path))
-        about = workdir.describe(config, source.info)
-        hosts.first_does(lambda: workdir.write(path, about))
-        if hosts.is_first():
-            announce(path, source.info)
-        stream = saved.carried.get("noise_stream", 0)
-        while True:
-            gan = dataclasses.replace(gan, noise_stream=stream)
-            try:
-                rewrite = override or stream > 0
-                return go_on(
-                    gan, config, source, path, checkpoints, saved, rewrite, about
-                )
-            except guard.RollBack as back:
-                if stream == config.guard.rollbacks:
-                    raise Stopped(3, f"{back}; gone back {stream} times") from None
-                stream += 1
-                checkpoints.roll_back(back.good)
-                saved = start(gan, config, checkpoints, mesh)
-                if hosts.is_first():
-                    print(f"{back}; going back to step {saved.step}", file=sys.stderr)
+    return config, mesh, source, gan
 
 
 def go_on(
@@ -131,8 +152,8 @@ def go_on(
     path: Path,
     checkpoints: Checkpoints,
     saved: Saved,
-    rewrite: bool,
     about: dict,
+    came: list[int],
 ) -> TrainState:
     """Trains from a saved state on.
 
@@ -143,8 +164,8 @@ def go_on(
       path: the run's folder.
       checkpoints: of the run.
       saved: where to start.
-      rewrite: whether records of later steps are dropped.
       about: the content of `config.json`.
+      came: grows by the signals that ask to stop.
 
     Returns:
       The last state.
@@ -167,18 +188,18 @@ def go_on(
     with contextlib.ExitStack() as stack:
         writers = Silent()
         if hosts.is_first():
-            writers = Writers(path, config.num_steps, saved.step, rewrite)
+            writers = Writers(path, config.num_steps, saved.step)
         stack.callback(writers.close)
         name, window = source.info.name, carried.get("window")
         report = Report(config, writers, columns, name, collapse, window)
-        return Loop(gan, config, feed, checkpoints, report, dump).run(saved)
+        return Loop(gan, config, feed, checkpoints, report, dump).run(saved, came)
 
 
 def announce(path: Path, info: Info) -> None:
     """Says where the run is and what it trains on."""
-    print(f"workdir: {path}", f"data: {info.name}", sep="\n", file=sys.stderr)
+    hosts.say(f"workdir: {path}\ndata: {info.name}")
     if info.note:
-        print(f"note: {info.note}", file=sys.stderr)
+        hosts.say(f"note: {info.note}")
 
 
 def start(gan: GAN, config: ConfigDict, checkpoints: Checkpoints, mesh) -> Saved:

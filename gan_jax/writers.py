@@ -6,7 +6,6 @@ import io
 import json
 import math
 import os
-import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -17,6 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Column
 
+from gan_jax import hosts
 from gan_jax.errors import UserError
 
 PROGRESS = {"d_real": "D(x)", "d_fake": "D(G(z))", "d_loss": "d_loss"}
@@ -157,6 +157,11 @@ def check_records(folder: Path) -> None:
         _step(path, number, line)
 
 
+def drop_records(folder: Path, step: int) -> None:
+    """Drops the records of later steps, which another config or other noise left."""
+    MetricsFile(folder / "metrics.jsonl", step).close()
+
+
 def _whole_lines(path: Path) -> Iterator[bytes]:
     """Yields the lines up to the first that a crash has cut off or left empty."""
     for line in path.read_bytes().splitlines(True) if path.exists() else ():
@@ -292,14 +297,11 @@ class Writers:
       workdir: the run's folder.
       num_steps: of the whole run.
       step: where it starts.
-      rewrite: whether records of later steps, which another config or another noise
-        left, are dropped.
     """
 
-    def __init__(self, workdir: Path, num_steps: int, step: int, rewrite: bool = False):
+    def __init__(self, workdir: Path, num_steps: int, step: int):
         self._workdir, self._step = workdir, step
-        until = step if rewrite else None
-        self._metrics = MetricsFile(workdir / "metrics.jsonl", until)
+        self._metrics = MetricsFile(workdir / "metrics.jsonl")
         self._progress = ProgressLine(num_steps, step)
         self._board: Board | None = None
         self._due: deque[Callable[[], None]] = deque()
@@ -313,7 +315,8 @@ class Writers:
         """
         self._due.append(lambda: self._metrics.write(record))
         self._due.append(lambda: self._on_board(lambda board: board.record(record)))
-        self._progress.write(record)
+        with contextlib.suppress(OSError, SystemExit):  # rich, where nobody listens
+            self._progress.write(record)
         self._try("metrics", record["step"])
 
     def samples(self, step: int, examples: np.ndarray, columns: int) -> None:
@@ -350,10 +353,9 @@ class Writers:
         try:
             self.save()
         except OSError as error:
-            print(
+            hosts.say(
                 f"cannot write the {what} of step {step} ({error}); kept, and tried "
-                "again with the next",
-                file=sys.stderr,
+                "again with the next"
             )
 
     def _on_board(self, write: Callable[[Board], None]) -> None:

@@ -7,7 +7,6 @@ import jax
 from workloads import WORKLOADS, compiled, setup
 
 from gan_jax import init_state, sharding, train_step
-from gan_jax.checkpoint import placed
 from gan_jax.errors import UserError
 
 _COLLECTIVE = re.compile(
@@ -40,9 +39,14 @@ def reductions(name: str, devices: int) -> dict:
         state = jax.jit(init_state, static_argnums=0, out_shardings=place)(gan, key)
         batch = jax.eval_shape(lambda: feed.batch(feed.window(0, 1)[0]))
         split = jax.sharding.NamedSharding(
-            mesh, jax.sharding.PartitionSpec(sharding.AXIS)
+            mesh, jax.sharding.PartitionSpec(sharding.DATA)
         )
-        program, _ = compiled(train_step, gan, state, placed(batch, split))
+        program, _ = compiled(
+            train_step,
+            gan,
+            state,
+            sharding.placed(batch, jax.tree.map(lambda _: split, batch)),
+        )
     found = _COLLECTIVE.findall(program.as_text())
     kinds = {kind for _, kind in found}
     result = {"workload": name, "devices": devices}

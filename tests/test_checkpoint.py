@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import zlib
 
 import jax
 import jax.numpy as jnp
@@ -107,7 +108,8 @@ def test_damage_is_set_aside_and_the_one_before_is_used(
     assert (folder.parent / "damaged" / "3.0").is_dir()
     err = capsys.readouterr().err
     assert "the checkpoint of step 3 in" in err
-    assert "is damaged: moved to" in err
+    assert ": the one of step 2 is used" in err
+    assert "moved the checkpoint of step 3 in" in err
     checkpoints.save(moved(state, 3), 3, {"of": 3})  # it can be made again
     checkpoints.close()
     assert Checkpoints(folder).restore(like).step == 3
@@ -155,9 +157,11 @@ def test_reading_leaves_damage_where_it_is(folder, like):
 
 def test_another_format_is_refused(folder, like):
     file = folder / "3" / "_CHECKPOINT_METADATA"
-    about = json.loads(file.read_text())
-    about["custom_metadata"]["format"] = FORMAT + 1
-    file.write_text(json.dumps(about))
+    content = json.loads(file.read_text())
+    text = json.loads(content["custom_metadata"]["text"]) | {"format": FORMAT + 1}
+    text = json.dumps(text)
+    about = {"text": text, "checksum": zlib.crc32(text.encode())}
+    file.write_text(json.dumps(content | {"custom_metadata": about}))
     with pytest.raises(
         UserError, match=rf"format {FORMAT + 1}, and this version reads {FORMAT}"
     ):
@@ -192,7 +196,8 @@ def test_what_a_kill_left_of_a_save_is_cleared(folder, like, state):
 
 def test_rolls_back_to_the_newest_good_one(folder, like):
     checkpoints = Checkpoints(folder, 3)
-    checkpoints.roll_back(lambda carried: carried["of"] < 2)
+    assert checkpoints.roll_back(lambda carried: carried["of"] < 2)
     assert checkpoints.resume(like).step == 1
-    checkpoints.roll_back(lambda carried: False)
-    assert checkpoints.latest() is None
+    assert not checkpoints.roll_back(lambda carried: False)
+    assert checkpoints.latest() == 1
+    assert Checkpoints(folder / "none", 3).roll_back(lambda carried: False)

@@ -1,16 +1,18 @@
 """Guards: what is not finite, what collapses, going back, dumps and their replay."""
 
 import json
+import os
 import zlib
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from runs import assert_same_run, config_of, records, states_of
+from runs import ROOT, assert_same_run, config_of, records, states_of
 
-from gan_jax import guard, workdir
+from gan_jax import data, guard, sharding, workdir
 from gan_jax.checkpoint import Checkpoints
+from gan_jax.data.feed import open_feed
 from gan_jax.errors import Stopped
 from gan_jax.steps import purpose_key
 from gan_jax.train import train
@@ -58,7 +60,8 @@ def test_a_step_that_is_not_finite_is_dumped_and_replayed(tmp_path, forks):
     status, out, err = forks("train", f"--replay={dump}")
     assert (status, out) == (2, "")
     assert "uses its own code (penalties: " in err
-    given = {**SHRUNK, **SHORT, "penalties": penalty}
+    relative = os.path.relpath(penalty, ROOT)
+    given = {**SHRUNK, **SHORT, "penalties": relative}
     args = [f"--config.{key}={value}" for key, value in given.items()]
     status, out, err = forks(
         "train", f"--replay={dump}", "--config=configs/ring.py", *args
@@ -72,6 +75,24 @@ def test_a_step_that_is_not_finite_is_dumped_and_replayed(tmp_path, forks):
         "train", f"--replay={dump}", "--config=configs/ring.py", *other
     )
     assert (status, "another config (width: 4 -> 5)" in err) == (2, True)
+
+
+def test_the_batch_of_a_stream_is_dumped(tmp_path, images):
+    """The chunk after the one that fails is on its way by then, with other data."""
+    how = {**SHORT, "chunk": 1, "log_every": 4, "checkpoint_every": 4, "image_size": 8}
+    how |= {"data.data_dir": str(images), "data.resident_mb": 0}
+    path = tmp_path / "run"
+    with pytest.raises(
+        Stopped, match="at step 2: the discriminator's update would leave so"
+    ):
+        train(config_of("folder", **how, penalties=trap(tmp_path, (2, 0))), path)
+    with np.load(path / "guard" / "000002" / "arrays.npz") as arrays:
+        assert arrays["state/step"] == 1
+        dumped = arrays["batch/image"]
+    config = config_of("folder", **how)
+    mesh = sharding.make_mesh()
+    feed = open_feed(data.load(config), config, None, 1, mesh)
+    np.testing.assert_array_equal(dumped, feed.at(1, 1).batches["image"][0, 0])
 
 
 def test_a_replay_makes_the_same_step(tmp_path):
