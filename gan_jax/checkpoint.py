@@ -96,7 +96,11 @@ class Checkpoints:
         from orbax.checkpoint import args
 
         self.wait()
-        if step in self._steps():
+        try:
+            steps = self._manager.all_steps()  # makes the folder, on every host at once
+        except OSError as error:
+            raise self._failed(error) from error
+        if step in steps:
             return
         hosts.all_do(lambda: self._check_room(state))
         arrays = {name: [*leaf] for name, leaf in _describe(state).items()}
@@ -219,7 +223,6 @@ class Checkpoints:
         Raises:
           NotSaved: the disk is full.
         """
-        self._folder.mkdir(parents=True, exist_ok=True)
         room = shutil.disk_usage(self._folder).free
         if room < sum(leaf.nbytes for leaf in jax.tree.leaves(state)) + _MARGIN:
             raise NotSaved(errno.ENOSPC, os.strerror(errno.ENOSPC))
