@@ -61,6 +61,7 @@ for line in sys.stdin:
             try:
                 child(module, args, out, err)
             except SystemExit as stop:
+                sys.stdout.flush()
                 os._exit(stop.code or 0)
             finally:
                 sys.stderr.flush()

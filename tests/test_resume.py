@@ -35,7 +35,7 @@ def command(path, **how):
 def test_killed_runs_end_as_one_that_was_not():
     done = subprocess.run(
         [
-            *(sys.executable, "scripts/kill_test.py", "--kills=6", "--steps=600"),
+            *(sys.executable, "scripts/kill_test.py", "--kills=5", "--steps=400"),
             *("--cases=points", "--seed=3"),
         ],
         cwd=ROOT,
@@ -44,7 +44,7 @@ def test_killed_runs_end_as_one_that_was_not():
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[-1].startswith("6 kills of ")
+    assert done.stdout.splitlines()[-1].startswith("5 kills of ")
     assert done.stdout.endswith(" 0 lost\n")
 
 
