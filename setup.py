@@ -35,7 +35,7 @@ setup(
         "test": [
             "hypothesis>=6.100",
             "pytest>=8.3.4",
-            "pytest-xdist>=3.6",
+            "pytest-xdist>=3.6.1",
             "ruff>=0.14",
             "scipy>=1.14",
         ],
