@@ -23,11 +23,11 @@ from ml_collections import ConfigDict
 
 from gan_jax import cli, replicas, resolve, sharding, steps, workdir
 from gan_jax import config as config_lib
-from gan_jax.check import check
 from gan_jax.checkpoint import Checkpoints
 from gan_jax.data.source import MAX_PIXELS
 from gan_jax.errors import UserError
 from gan_jax.gan import GAN, from_config
+from gan_jax.preflight import check
 from gan_jax.resolve import one_line
 from gan_jax.state import TrainState
 from gan_jax.steps import draw, render

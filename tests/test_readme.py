@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from gan_jax import build, sharding
-from gan_jax.check import check
+from gan_jax.preflight import check
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
