@@ -16,11 +16,17 @@ def default() -> ConfigDict:
     c.num_steps = 10_000  # generator updates
     c.batch_size = 128
 
-    # The game. `loss` is a name in gan_jax/losses.py or your own `file.py:name`;
-    # `penalties` likewise, as 'r1', or 'r1(weight=5, every=16), gradient_penalty'.
+    # The game. `loss` is a name in gan_jax/losses.py or your own `file.py:name`, with
+    # its settings and transforms: 'least_squares(b=0.9)', 'minimax, label_smoothing';
+    # `penalties` likewise, as 'r1', or 'r1(weight=5, every=16), gradient_penalty';
+    # `augment` is what D sees through, gan_jax/augment.py, as 'color, translation'.
     c.loss = "non_saturating"
     c.penalties = ""
+    c.augment = ""
+    c.step = "alternating"  # how the players move: a name in gan_jax/dynamics.py
     c.d_updates = 1  # discriminator updates to each generator update
+    c.pack = 1  # examples that D sees as one (PacGAN)
+    c.replay = 0  # earlier samples that are kept to be shown to D again
 
     # The networks: a module in gan_jax/models or your own `file.py`. `generator` and
     # `discriminator` give the two further fields, e.g. 'depth=3, output="sigmoid"'.
@@ -35,8 +41,17 @@ def default() -> ConfigDict:
     # Any optimizer of optax; `d_optimizer` where the discriminator's differs.
     c.optimizer = "adam(learning_rate=2e-4, b1=0.5, b2=0.999)"
     c.d_optimizer = ""
-    c.schedule = "constant"  # of the learning rate: or 'linear', 'cosine' to zero
-    c.ema_decay = 0.999  # of the averaged generator that is sampled
+    # Of the learning rate: or 'linear', 'cosine' to zero; each also as
+    # 'linear(warmup=500)', with a rise over so many steps.
+    c.schedule = "constant"
+    c.accumulate = 1  # parts of a batch whose gradients are taken one after the other
+    c.precision = "float32"  # of the networks: or 'bfloat16'; all else is float32
+    # Of the averaged generator that is sampled. Where `ema_halflife`, in images, is
+    # above 0 it takes the place of `ema_decay`; it is at most the share `ema_rampup`
+    # of the images seen so far.
+    c.ema_decay = 0.999
+    c.ema_halflife = 0.0
+    c.ema_rampup = 0.05
 
     c.image_size = 28
     c.data = ConfigDict()
@@ -114,6 +129,8 @@ _POSITIVE = (
     "num_steps",
     "batch_size",
     "d_updates",
+    "pack",
+    "accumulate",
     "width",
     "latent_size",
     "image_size",
@@ -162,7 +179,7 @@ def validate(config: ConfigDict) -> None:
     for key, valid in _CHOICES.items():
         if given[key] not in valid:
             raise unknown(key, given[key], valid)
-    for key in ("chunk", "data.resident_mb", "guard.rollbacks"):
+    for key in ("chunk", "replay", "data.resident_mb", "guard.rollbacks"):
         if given[key] < 0:
             raise UserError(f"{key} is {given[key]}: it must not be negative")
     check_seed("seed", config.seed)
@@ -173,6 +190,19 @@ def validate(config: ConfigDict) -> None:
         )
     if not 0 <= config.ema_decay < 1:
         raise UserError(f"ema_decay is {config.ema_decay}: it must lie in [0, 1)")
+    for key in ("ema_halflife", "ema_rampup"):
+        if not 0 <= config[key] < math.inf:
+            raise UserError(f"{key} is {config[key]}: it must be a number from 0 on")
+    if config.batch_size % (config.pack * config.accumulate):
+        raise UserError(
+            f"batch_size is {config.batch_size}: it must be a multiple of pack "
+            f"({config.pack}) times accumulate ({config.accumulate})"
+        )
+    if 0 < config.replay < config.batch_size:
+        raise UserError(
+            f"replay is {config.replay}: it must be 0, or at least batch_size "
+            f"({config.batch_size})"
+        )
     for key in ("sample_every", "checkpoint_every"):
         if config[key] % config.log_every:
             raise UserError(
@@ -194,7 +224,7 @@ def check_seed(name: str, seed: int) -> None:
 def with_absolute_files(config: ConfigDict) -> ConfigDict:
     """Returns the config with the user's own files named from the root."""
     changed = config.copy_and_resolve_references()
-    for key in ("loss", "penalties", "model", "optimizer", "d_optimizer"):
+    for key in resolve.MAY_NAME_CODE:
         changed[key] = resolve.absolute_files(config[key])
     changed.data.source = resolve.absolute_files(config.data.source)
     return changed
@@ -207,7 +237,7 @@ def differences(old: dict, new: dict) -> list[str]:
     """
     old, new = _flat(default().to_dict()) | _flat(old), _flat(new)
     free = set(FREE_ON_RESUME)
-    if new.get("schedule") != "constant":  # it ends with the last step
+    if not str(new.get("schedule")).startswith("constant"):  # it ends with the run
         free.discard("num_steps")
     return [
         f"{key}: {old.get(key)!r} -> {new.get(key)!r}"

@@ -20,9 +20,10 @@ from ml_collections import ConfigDict
 
 from gan_jax import config as config_lib
 from gan_jax import hosts, resolve, sharding, steps
+from gan_jax.builder import from_config
 from gan_jax.checkpoint import named_leaves
 from gan_jax.errors import UserError
-from gan_jax.gan import GAN, from_config
+from gan_jax.gan import GAN
 from gan_jax.state import TrainState
 
 PLAYERS = {"d": "discriminator", "g": "generator"}

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from gan_jax import hosts, replicas, sharding, steps
+from gan_jax import chunks, hosts, players, replicas, sharding
 from gan_jax.checkpoint import Checkpoints, Saved
 from gan_jax.errors import Stopped
 from gan_jax.gan import GAN
@@ -89,17 +89,19 @@ class Loop:
 
     def _programs(self, state: TrainState) -> tuple[Callable, Callable]:
         """Returns the compiled chunk, and what draws the sheet of a state."""
-        algorithm = steps if self._single else replicas
+        many = not self._single
         lies = jax.tree.map(lambda x: x.sharding, state)
         everywhere = sharding.replicated(jax.tree.leaves(lies)[0].mesh)
         chunk = jax.jit(
-            algorithm.train_chunk,
+            (replicas if many else chunks).train_chunk,
             static_argnums=3,
             donate_argnums=1,
             out_shardings=(lies, everywhere),
         )
         sheet = jax.jit(
-            algorithm.sheet, static_argnames="num", out_shardings=everywhere
+            (replicas if many else players).sheet,
+            static_argnames="num",
+            out_shardings=everywhere,
         )
         num, _ = sheet_size(self._gan, self._config.replicas)
         return chunk, lambda state: sheet(self._gan, state, num)

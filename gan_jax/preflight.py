@@ -5,6 +5,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from gan_jax import dynamics, game, steps
 from gan_jax.errors import UserError
 from gan_jax.gan import GAN
 from gan_jax.resolve import one_line
@@ -28,43 +29,90 @@ def check(gan: GAN, batch_size: int, mesh: jax.sharding.Mesh) -> None:
             "generator.output is 'linear', which is for points: images need 'tanh' "
             "or 'sigmoid'"
         )
-    if batch_size % mesh.shape[DATA]:
+    parts = gan.accumulate * gan.pack
+    if batch_size % (mesh.shape[DATA] * parts):
+        times = f" times accumulate * pack ({parts})" if parts > 1 else ""
         raise UserError(
             f"batch_size is {batch_size}: it must be a multiple of the number of "
-            f"devices that share it ({mesh.shape[DATA]})"
+            f"devices that share it ({mesh.shape[DATA]}){times}"
         )
     _check_networks(gan, batch_size)
-    _check_objective(gan, batch_size)
+    _check_loss(gan, batch_size)
+    _check_terms(gan, batch_size)
     _check_optimizers(gan)
+    _check_step(gan, batch_size)
 
 
 def _check_networks(gan: GAN, batch_size: int) -> None:
     latents = _float(batch_size, gan.latent.size)
-    logits, batch = _float(batch_size), _float(batch_size, *gan.shape)
+    logits, packs = _logits(gan, batch_size), _packs(gan, batch_size)
+    samples = _float(batch_size, *gan.shape)
     for name, module, given, wanted in (
-        ("Generator", gan.generator, latents, batch),
-        ("Discriminator", gan.discriminator, batch, logits),
+        ("Generator", gan.generator, latents, samples),
+        ("Discriminator", gan.discriminator, packs, logits),
     ):
         arguments = (_key(), given, _labels(batch_size))
         _expect(f"the model's {name}", _applied(module), arguments, wanted)
 
 
-def _check_objective(gan: GAN, batch_size: int) -> None:
-    logits, batch = _float(batch_size), _float(batch_size, *gan.shape)
-    for player, function in gan.loss._asdict().items():
+def _check_loss(gan: GAN, batch_size: int) -> None:
+    logits = _logits(gan, batch_size)
+    for player in ("d", "g"):
+        function = getattr(gan.loss, player)
         _expect(f"the loss's {player}", function, (logits, logits), logits)
 
-    discriminator = _applied(gan.discriminator)
+
+def _check_terms(gan: GAN, batch_size: int) -> None:
+    logits, packs = _logits(gan, batch_size), _packs(gan, batch_size)
+    batch, step = _float(batch_size, *gan.shape), jax.ShapeDtypeStruct((), jnp.int32)
+    state = jax.eval_shape(steps.init_state, gan, _key())
+    for term in gan.augment:
+        memory = state.memory.get(term.name)
+
+        def augment(examples, step, key, memory, term=term):
+            return term(key, examples, step=step, memory=memory)
+
+        arguments = (batch, step, _key(), memory)
+        _expect(f"the augmentation {term.name!r}", augment, arguments, batch)
+    given = {"real": packs, "fake": packs, "real_logits": logits, "fake_logits": logits}
+    given["labels"] = _labels(batch_size)
+    given["latents"] = _float(batch_size, gan.latent.size)
     for penalty in gan.penalties:
 
-        def penalise(real, fake, key, labels, penalty=penalty):
-            def critic(x):
-                return discriminator(key, x, labels)
+        def penalise(state, given, key, penalty=penalty):
+            asked = game.views(
+                gan, *map(game.variables, (state.d, state.g)), given["labels"], key
+            )
+            asked |= given | {"params": state.d.params}
+            own = state.memory.get(penalty.name)
+            return game.values_of(penalty, key, own, asked)[0]
 
-            return penalty.function(critic, real, fake, key)
-
-        arguments = (batch, batch, _key(), _labels(batch_size))
+        arguments = (state, given, _key())
         _expect(f"the penalty {penalty.name!r}", penalise, arguments, logits)
+
+
+def _check_step(gan: GAN, batch_size: int) -> None:
+    """Checks that a step which is not ours leaves a state like the one before."""
+    if getattr(gan.step, "func", gan.step).__module__ == dynamics.__name__:
+        return
+    state = jax.eval_shape(steps.init_state, gan, _key())
+    size = batch_size * gan.d_updates
+    batch = {"image": _float(size, *gan.shape), "label": _labels(size)}
+    try:
+        after, metrics = jax.eval_shape(gan.step, gan, state, batch)
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(f"the step fails: {one_line(error)}") from error
+    if _shapes(after) != _shapes(state):
+        raise UserError("the step returns another kind of state than it is given")
+    if any(x.shape for x in jax.tree.leaves(metrics)):
+        raise UserError("the step returns metrics that are no scalars")
+
+
+def _shapes(tree):
+    leaves, structure = jax.tree.flatten(tree)
+    return structure, [(leaf.shape, leaf.dtype) for leaf in leaves]
 
 
 def _check_optimizers(gan: GAN) -> None:
@@ -81,9 +129,18 @@ def _applied(module) -> Callable:
     """Returns the module as a function of (key, input, labels), fresh each time."""
 
     def apply(key, x, labels):
-        return module.init_with_output(key, x, labels, train=True)[0]
+        rngs = {"params": key, "dropout": key}
+        return module.init_with_output(rngs, x, labels, train=True)[0]
 
     return apply
+
+
+def _packs(gan: GAN, batch_size: int) -> jax.ShapeDtypeStruct:
+    return _float(batch_size // gan.pack, *gan.packed_shape)
+
+
+def _logits(gan: GAN, batch_size: int) -> jax.ShapeDtypeStruct:
+    return _float(batch_size // gan.pack)
 
 
 def _key():

@@ -1,9 +1,10 @@
 """Several runs in one program, each with a seed of its own.
 
-The functions are those of gan_jax.steps, over a `TrainState` and metrics whose leaves
-have a leading axis `[replicas]`, a run each, and are split over the devices along it as
-far as that goes. All make the same step at a time. One that is not sound freezes its
-replica: what tells it is its own `step`, which lags behind the others'.
+The functions are those of gan_jax.steps and gan_jax.chunks, over a `TrainState` and
+metrics whose leaves have a leading axis `[replicas]`, a run each, and are split over
+the devices along it as far as that goes. All make the same step at a time. One that is
+not sound freezes its replica: what tells it is its own `step`, which lags behind the
+others'.
 """
 
 import functools
@@ -13,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from gan_jax import sharding, steps
+from gan_jax import chunks, players, sharding, steps
 from gan_jax.gan import GAN
 from gan_jax.state import TrainState
 from gan_jax.steps import Metrics
@@ -58,7 +59,7 @@ def train_chunk(
         step, drawn = now
 
         def one(feed, state, drawn):
-            return steps.sound_step(gan, state, feed.batch(drawn), step)
+            return chunks.sound_step(gan, state, feed.batch(drawn), step)
 
         over = jax.vmap(one, (feed.axes, 0, 0), spmd_axis_name=sharding.REPLICA)
         return over(feed, state, drawn)
@@ -84,4 +85,4 @@ def batches(feed, step: int, replicas: int) -> dict[str, Array]:
 
 def sheet(gan: GAN, state: TrainState, num: int) -> Array:
     """Draws `[replicas, num, *shape]`, of each replica what its run alone shows."""
-    return jax.vmap(functools.partial(steps.sheet, gan, num=num))(state)
+    return jax.vmap(functools.partial(players.sheet, gan, num=num))(state)

@@ -17,6 +17,17 @@ from typing import Any
 
 from gan_jax.errors import UserError, unknown
 
+# The keys of a config that may lead to the user's own code, besides `data.source`.
+MAY_NAME_CODE = (
+    "loss",
+    "penalties",
+    "augment",
+    "step",
+    "model",
+    "optimizer",
+    "d_optimizer",
+)
+
 _CALL = re.compile(r"\s*+([^,()\s]++)\s*+(?:\(([^()]*+)\)\s*+)?(?:,|$)")
 
 
@@ -126,10 +137,9 @@ def user_object(kind: str, name: str) -> Any:
 
 def user_code(config) -> list[str]:
     """Lists which keys of a config name the user's own code, as `key: name`."""
-    calls = ("loss", "penalties", "model", "optimizer", "d_optimizer")
     return [
         f"{key}: {name}"
-        for key in calls
+        for key in MAY_NAME_CODE
         for name, _ in parse_calls(config[key])
         if is_code(name)
     ]

@@ -23,14 +23,15 @@ from ml_collections import ConfigDict
 
 from gan_jax import cli, replicas, resolve, sharding, steps, workdir
 from gan_jax import config as config_lib
+from gan_jax.builder import from_config
 from gan_jax.checkpoint import Checkpoints
 from gan_jax.data.source import MAX_PIXELS
 from gan_jax.errors import UserError
-from gan_jax.gan import GAN, from_config
+from gan_jax.gan import GAN
+from gan_jax.players import draw, render
 from gan_jax.preflight import check
 from gan_jax.resolve import one_line
 from gan_jax.state import TrainState
-from gan_jax.steps import draw, render
 from gan_jax.writers import save_examples
 
 WORKDIR = cli.workdir_flag()
@@ -97,7 +98,7 @@ def load(
     """Opens a run, to draw from it.
 
     No code that the run's config names is loaded, unless it is given here too. A loss
-    and penalties of the user's own do not matter to samples: the defaults stand in.
+    and other terms of the user's own do not matter to samples: the defaults stand in.
 
     Args:
       path: its folder.
@@ -173,10 +174,9 @@ def _without_code(
     Raises:
       UserError: there is other code that samples depend on.
     """
-    if resolve.is_code(config.loss):
-        config.loss = config_lib.default().loss
-    if any(resolve.is_code(name) for name, _ in resolve.parse_calls(config.penalties)):
-        config.penalties = ""
+    for key in ("loss", "penalties", "augment", "step"):
+        if any(resolve.is_code(name) for name, _ in resolve.parse_calls(config[key])):
+            config[key] = config_lib.default()[key]
     if model and not resolve.is_code(config.model):
         raise UserError(f"--model={model}: the run's model is {config.model}")
     config.model = _given("model", config.model, [model] if model else [])
@@ -255,7 +255,8 @@ def interpolations(
     )
     t = jnp.linspace(0, 1, columns)[None]
     latents = gan.latent.interpolate(start, end, t)
-    return render(gan, state, latents.reshape(-1, gan.latent.size)[:num], labels)
+    latents = latents.reshape(-1, gan.latent.size)[:num]
+    return render(gan, state, latents, labels, key)
 
 
 if __name__ == "__main__":

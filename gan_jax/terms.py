@@ -5,8 +5,10 @@ default asks for something more by its name (`memory`, `labels`, ...); one with 
 default is a setting, which a config may give: `lecam(decay=0.9)`.
 """
 
+import dataclasses
 import inspect
 from collections.abc import Callable
+from typing import Any
 
 
 def asks_for(function: Callable) -> frozenset[str]:
@@ -32,3 +34,28 @@ def marked(**attributes) -> Callable[[Callable], Callable]:
 def _by_name(function: Callable) -> list[inspect.Parameter]:
     parameters = inspect.signature(function).parameters.values()
     return [p for p in parameters if p.kind is p.KEYWORD_ONLY]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Term:
+    """A term with its settings.
+
+    Attributes:
+      name: as metrics and memory call it.
+      function: the term itself.
+      settings: `(name, value)` of those that differ from their defaults.
+    """
+
+    name: str
+    function: Callable
+    settings: tuple[tuple[str, Any], ...] = ()
+
+    @property
+    def start(self) -> dict[str, float] | None:
+        """What its memory holds before the first update; None if it has none."""
+        return getattr(self.function, "memory", None)
+
+    def __call__(self, *args, **given):
+        """Calls the function with `args` and what it asks for of `given`."""
+        asked = {name: given[name] for name in asks_for(self.function)}
+        return self.function(*args, **asked, **dict(self.settings))

@@ -21,11 +21,12 @@ from ml_collections import ConfigDict
 
 from gan_jax import cli, data, guard, hosts, replicas, sharding, steps, workdir
 from gan_jax import config as config_lib
+from gan_jax.builder import from_config
 from gan_jax.checkpoint import Checkpoints, Saved
 from gan_jax.data.feed import open_feed
 from gan_jax.data.source import Info
 from gan_jax.errors import Stopped, UserError
-from gan_jax.gan import GAN, from_config
+from gan_jax.gan import GAN
 from gan_jax.loop import Loop, sheet_size, signals
 from gan_jax.preflight import check
 from gan_jax.report import Report

@@ -40,7 +40,8 @@ from collectives import reductions
 from overhead import overhead
 from workloads import WORKLOADS, compiled, setup
 
-from gan_jax import cli, init_state, replicas, steps, train_chunk, train_step
+import gan_jax
+from gan_jax import cli, init_state, replicas, train_chunk, train_step
 from gan_jax.errors import UserError, unknown
 
 PEER = Path(__file__).with_name("peer_torch.py")
@@ -286,7 +287,7 @@ def replicated(name: str, num: int, turns: int, seconds: float) -> dict:
       seconds: at least so long a turn.
     """
     gan, _, feed = setup(name)
-    algorithm = replicas if num > 1 else steps
+    algorithm = replicas if num > 1 else gan_jax
     key = replicas.root_key(0, num)
     if hasattr(feed, "key"):
         feed = feed.replace(key=key)

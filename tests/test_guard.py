@@ -14,7 +14,7 @@ from gan_jax import data, guard, sharding, workdir
 from gan_jax.checkpoint import Checkpoints
 from gan_jax.data.feed import open_feed
 from gan_jax.errors import Stopped
-from gan_jax.steps import purpose_key
+from gan_jax.keys import purpose_key
 from gan_jax.train import train
 
 SHORT = {"log_every": 2, "sample_every": 4, "checkpoint_every": 2, "num_steps": 8}
@@ -101,7 +101,7 @@ def test_a_replay_makes_the_same_step(tmp_path):
     train(config, path)
     (state,) = states_of(path)
     about, folder = workdir.read(path), tmp_path / "guard" / "000009"
-    from gan_jax.gan import from_config
+    from gan_jax.builder import from_config
 
     gan = from_config(config, (2,), 0)
     state = state.replace(key=jax.random.key(0))

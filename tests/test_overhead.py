@@ -13,10 +13,10 @@ import pytest
 
 from gan_jax import config as config_lib
 from gan_jax import data, sharding
+from gan_jax.builder import from_config
 from gan_jax.checkpoint import Saved
 from gan_jax.data import toy
 from gan_jax.data.feed import Drawn, open_feed
-from gan_jax.gan import from_config
 from gan_jax.guard import Collapse
 from gan_jax.loop import Loop
 from gan_jax.report import Report, Stall

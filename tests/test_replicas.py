@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import gan_jax
-from gan_jax import replicas, steps
+from gan_jax import chunks, replicas
 from gan_jax.data import toy
 from gan_jax.data.feed import Drawn, Resident
 
@@ -26,7 +26,7 @@ def test_a_lazy_penalty_stays_a_conditional():
     states = jax.eval_shape(replicas.init_state, gan, keys)
     feed = Drawn(keys, toy.ring(), 8)
     ours = jax.make_jaxpr(replicas.train_chunk, (0, 3))(gan, states, feed, 2)
-    plain = jax.make_jaxpr(jax.vmap(steps.train_chunk, (None, 0, 0, None)), (0, 3))
+    plain = jax.make_jaxpr(jax.vmap(chunks.train_chunk, (None, 0, 0, None)), (0, 3))
     assert "cond[" in str(ours)
     assert "cond[" not in str(plain(gan, states, feed, 2))
 

@@ -5,8 +5,8 @@ import pytest
 from PIL import Image
 
 from gan_jax import build, init_state
+from gan_jax.players import render
 from gan_jax.sample import interpolations, layout
-from gan_jax.steps import render
 from gan_jax.writers import save_examples, tile
 
 KEY = jax.random.key(0)

@@ -10,9 +10,9 @@ import gan_jax
 from gan_jax import losses, optim
 from gan_jax.data import toy
 from gan_jax.data.feed import Drawn, Resident
+from gan_jax.keys import purpose_key
 from gan_jax.layers.spectral import power_iterations
 from gan_jax.models import mlp
-from gan_jax.steps import purpose_key
 
 KEY = jax.random.key(0)
 INIT = jax.jit(gan_jax.init_state)
@@ -231,11 +231,11 @@ def test_steps_run_under_vmap_over_seeds():
 
 
 def test_ema_is_the_average_of_what_it_saw():
-    average = jnp.zeros(())
+    average, ema = jnp.zeros(()), optim.Average(rate=0.3)
     seen = [3.0, -1.0, 4.0, 1.0, 5.0]
     by_hand = 0.0
     for t, value in enumerate(seen):
-        average = optim.ema(average, jnp.float32(value), 0.3, t)
+        average = ema.update(average, jnp.float32(value), t, 1)
         decay = min(0.3, (1 + t) / (10 + t))
         by_hand = decay * by_hand + (1 - decay) * value
     np.testing.assert_allclose(average, by_hand, rtol=1e-6)

@@ -26,7 +26,7 @@ from gan_jax import Loss, sample, workdir
 from gan_jax.checkpoint import Checkpoints
 from gan_jax.data import toy
 from gan_jax.errors import Stopped
-from gan_jax.steps import purpose_key
+from gan_jax.keys import purpose_key
 from gan_jax.train import train
 
 

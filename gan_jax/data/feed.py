@@ -26,8 +26,8 @@ from ml_collections import ConfigDict
 
 from gan_jax import sharding
 from gan_jax.data.source import Images
+from gan_jax.keys import purpose_key
 from gan_jax.sharding import DATA, REPLICA
-from gan_jax.steps import purpose_key
 
 _READ_AHEAD = 2**28  # bytes
 

@@ -1,0 +1,117 @@
+"""From the text of a config to losses, penalties and augmentations."""
+
+import inspect
+import re
+from collections.abc import Callable
+from typing import Any
+
+import jax.numpy as jnp
+
+from gan_jax import augment as augmentations
+from gan_jax import penalties as penalty_functions
+from gan_jax import resolve, terms
+from gan_jax.errors import UserError, unknown
+from gan_jax.gan import Penalty
+from gan_jax.terms import Term
+
+MAX_WEIGHT = float(jnp.finfo(jnp.float32).max)
+_WEIGHT = 10.0  # of a penalty that has no default of its own
+_HOW = ("weight", "every")
+
+
+def build_loss(text):
+    from gan_jax import losses
+
+    return resolve.attribute("loss", text, losses, lambda v: isinstance(v, losses.Loss))
+
+
+def check_loss(loss):
+    for player in ("d", "g"):
+        if not callable(getattr(loss, player, None)):
+            raise UserError(f"the loss has no function {player!r}: it needs d and g")
+
+
+def build_penalties(text: str) -> tuple[tuple[Penalty, ...], tuple[Penalty, ...]]:
+    """Builds penalties and constraints from `'r1(weight=5, every=16), drift'`.
+
+    Args:
+      text: names in gan_jax.penalties or the user's own, each with its weight, how
+        often it is applied, and its own settings.
+
+    Raises:
+      UserError: there is no such name or setting, or a value is out of its range.
+    """
+    found = []
+    for name, given in resolve.parse_calls(text):
+        function, given = _function("penalty", name, given, penalty_functions)
+        weight = given.pop("weight", getattr(function, "weight", _WEIGHT))
+        every = given.pop("every", 1)
+        if type(every) is not int or not 1 <= every < 2**31:
+            raise UserError(f"penalty {name!r}: every must be a whole number from 1 on")
+        if not isinstance(weight, int | float) or not 0 <= weight <= MAX_WEIGHT:
+            raise UserError(f"penalty {name!r}: weight must be a number from 0 on")
+        penalty = Penalty(
+            name=_short(name),
+            function=function,
+            settings=_frozen(given),
+            weight=weight,
+            every=every,
+        )
+        found.append(penalty)
+    _check_names("penalty", found)
+    kinds = [getattr(p.function, "constraint", False) for p in found]
+    return (
+        tuple(p for p, constraint in zip(found, kinds, strict=True) if not constraint),
+        tuple(p for p, constraint in zip(found, kinds, strict=True) if constraint),
+    )
+
+
+def build_augment(text: str) -> tuple[Term, ...]:
+    """Builds augmentations from `'color, translation(ratio=0.2)'`, in their order.
+
+    Raises:
+      UserError: there is no such name or setting.
+    """
+    found = []
+    for name, given in resolve.parse_calls(text):
+        function, given = _function("augmentation", name, given, augmentations)
+        term = Term(name=_short(name), function=function, settings=_frozen(given))
+        found.append(term)
+    _check_names("augmentation", found)
+    return tuple(found)
+
+
+def _function(kind: str, name: str, given: dict, home) -> tuple[Callable, dict]:
+    def is_one(value):
+        own = getattr(value, "__module__", "") == home.__name__
+        return inspect.isfunction(value) and own
+
+    function = resolve.attribute(kind, name, home, is_one)
+    if not callable(function):
+        raise UserError(f"{kind} {name!r} is no function")
+    how = _HOW if kind == "penalty" else ()
+    if getattr(function, "constraint", False):
+        how = ("every",)
+    valid = terms.settings(function) | set(how)
+    for key in given:
+        if key not in valid:
+            raise unknown(f"setting of {kind} {name!r}", key, valid or ("none",))
+    return function, dict(given)
+
+
+def _short(name: str) -> str:
+    return re.split("[:.]", name)[-1]
+
+
+def _frozen(settings: dict[str, Any]) -> tuple[tuple[str, Any], ...]:
+    return tuple(
+        (key, tuple(value) if isinstance(value, list) else value)
+        for key, value in settings.items()
+    )
+
+
+def _check_names(kind: str, found: list[Term]) -> None:
+    names = [term.name for term in found]
+    for name in names:
+        if names.count(name) > 1:
+            raise UserError(f"{kind} {name!r} is given twice")
