@@ -134,7 +134,8 @@ class Checkpoints:
 
         Args:
           like: a state of the same shapes, as `jax.eval_shape` gives it, with the
-            placement that the arrays shall have.
+            placement that the arrays shall have; its memory may be None, for whatever
+            is there.
           step: which, None for the newest that is sound.
 
         Raises:
@@ -241,6 +242,8 @@ class Checkpoints:
 
         about = self._about(step)
         arrays = {name: tuple(leaf) for name, leaf in about["arrays"].items()}
+        if like.memory is None:
+            like = like.replace(memory=_memory(arrays, like.step.sharding))
         _check_same(
             {name: tuple(shape) for name, (shape, _) in arrays.items()},
             {name: leaf.shape for name, leaf in named_leaves(like).items()},
@@ -338,6 +341,17 @@ def named_leaves(tree) -> dict[str, jax.Array]:
         jax.tree_util.keystr(path, simple=True, separator="/"): leaf
         for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
     }
+
+
+def _memory(arrays: dict, where: jax.sharding.Sharding) -> dict:
+    """Returns the shapes of a checkpoint's memory, which is dictionaries of float32."""
+    memory = {}
+    for name, (shape, _) in arrays.items():
+        if name.startswith("memory/"):
+            _, *path, last = name.split("/")
+            home = functools.reduce(lambda at, key: at.setdefault(key, {}), path, memory)
+            home[last] = jax.ShapeDtypeStruct(shape, "float32", sharding=where)
+    return memory
 
 
 def _check_same(stored: dict, wanted: dict, where: str) -> None:

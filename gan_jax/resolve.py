@@ -44,13 +44,23 @@ def parse_calls(text: str) -> list[tuple[str, dict[str, Any]]]:
     Raises:
       UserError: the text is not of that form.
     """
+    return [(call[1], parse_keywords(call[2] or "")) for call in _calls(text)]
+
+
+def without_code(text: str) -> str:
+    """Returns the text of calls without those that lead to the user's own code."""
+    calls = [call[0].rstrip(" ,") for call in _calls(text) if not is_code(call[1])]
+    return ",".join(calls)
+
+
+def _calls(text: str) -> list[re.Match]:
     calls, end = [], 0
     while end < len(text.rstrip()):
         match = _CALL.match(text, end)
         if not match:
             form = "NAME(key=value, ...), NAME, ..."
             raise UserError(f"cannot read {text!r}: write {form}")
-        calls.append((match[1], parse_keywords(match[2] or "")))
+        calls.append(match)
         end = match.end()
     return calls
 

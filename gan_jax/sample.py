@@ -123,6 +123,7 @@ def load(
         raise UserError(f"--replica={replica}: the run {path} has {there}")
     device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     like = sharding.placed(shapes, jax.tree.map(lambda _: device, shapes))
+    like = like.replace(memory=None)  # that of terms which are not loaded is there too
     checkpoints = Checkpoints(path / "checkpoints")
     state = checkpoints.restore(like, step).state
     checkpoints.close()
@@ -174,9 +175,11 @@ def _without_code(
     Raises:
       UserError: there is other code that samples depend on.
     """
-    for key in ("loss", "penalties", "augment", "step"):
+    for key in ("loss", "step"):
         if any(resolve.is_code(name) for name, _ in resolve.parse_calls(config[key])):
             config[key] = config_lib.default()[key]
+    for key in ("penalties", "augment"):
+        config[key] = resolve.without_code(config[key])
     if model and not resolve.is_code(config.model):
         raise UserError(f"--model={model}: the run's model is {config.model}")
     config.model = _given("model", config.model, [model] if model else [])
