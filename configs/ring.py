@@ -4,6 +4,7 @@
 
 Half a minute on 2 CPU cores. Expect samples on all eight modes, V = -1.34 and D(x) =
 0.52 at the end: close to the equilibrium, -1.386 and 0.5.
+`configs/ring.py:conditional` gives both players the mode of each point.
 """
 
 from gan_jax import config as config_lib
@@ -13,6 +14,7 @@ def get_config(arg=None):
     c = config_lib.default()
     c.num_steps = 10_000
     c.batch_size = 256
+    c.conditional = config_lib.variant(arg, "conditional") == "conditional"
     c.model, c.width = "mlp", 128
     c.latent_size = 2
     c.data.source, c.data.name = "toy", "ring"

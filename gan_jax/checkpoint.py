@@ -349,7 +349,9 @@ def _memory(arrays: dict, where: jax.sharding.Sharding) -> dict:
     for name, (shape, _) in arrays.items():
         if name.startswith("memory/"):
             _, *path, last = name.split("/")
-            home = functools.reduce(lambda at, key: at.setdefault(key, {}), path, memory)
+            home = functools.reduce(
+                lambda at, key: at.setdefault(key, {}), path, memory
+            )
             home[last] = jax.ShapeDtypeStruct(shape, "float32", sharding=where)
     return memory
 

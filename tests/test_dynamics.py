@@ -119,10 +119,8 @@ def test_every_step_makes_one_step_and_averages_what_it_made():
         assert after.step == 1
         jax.tree.map(np.testing.assert_array_equal, after.ema["params"], after.g.params)
         assert {"d_loss", "g_loss", "value", "d_grad_norm"} <= metrics.keys()
-        assert any(
-            (a != b).any()
-            for a, b in zip(*map(jax.tree.leaves, (after.memory, state.memory)))
-        )
+        remembered, before = map(jax.tree.leaves, (after.memory, state.memory))
+        assert any((a != b).any() for a, b in zip(remembered, before, strict=True))
 
 
 @pytest.mark.parametrize(

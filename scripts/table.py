@@ -1,0 +1,110 @@
+"""Trains every loss on the ring, and writes which modes it covers into README.md.
+
+    python scripts/table.py
+
+Each row is a run of configs/ring.py with three seeds in one program, alone and with
+R1; the runs stay in --out, are not made again, and go on where they were stopped.
+Coverage is that of arXiv:1712.04086, section 4.1, of 2,500 samples of each seed.
+"""
+
+import re
+from pathlib import Path
+
+import jax
+import numpy as np
+from absl import flags
+
+from gan_jax import cli, draw, sample
+from gan_jax.data import toy
+from gan_jax.errors import Stopped
+from gan_jax.metrics.modes import coverage
+from gan_jax.resolve import user_object
+from gan_jax.train import train
+
+ROOT = Path(__file__).parents[1]
+README = ROOT / "README.md"
+START, END = "<!-- scripts/table.py: start -->", "<!-- scripts/table.py: end -->"
+
+SEEDS = flags.DEFINE_integer("seeds", 3, "Runs of each row.")
+STEPS = flags.DEFINE_integer("num_steps", 10_000, "Generator updates of a run.")
+OUT = flags.DEFINE_string("out", "runs/table", "The folder of the runs.")
+WRITE = flags.DEFINE_bool("write", True, "Write the table into README.md.")
+
+LOSSES = (
+    "non_saturating",
+    "minimax",
+    "hinge",
+    "least_squares",
+    "wasserstein",
+    "relativistic",
+    'relativistic(f="hinge")',
+    'relativistic(f="least_squares")',
+    "relativistic_average",
+    'relativistic_average(f="hinge")',
+    'relativistic_average(f="least_squares")',
+    'f_gan(divergence="kl")',
+    'f_gan(divergence="reverse_kl")',
+    'f_gan(divergence="pearson")',
+    'f_gan(divergence="squared_hellinger")',
+    'f_gan(divergence="jensen_shannon")',
+    'f_gan(divergence="gan")',
+    "dual_contrastive",
+)
+PENALTIES = ("", "r1(weight=0.1)")
+NUM = 2500  # samples that modes are counted in
+
+
+def main() -> None:
+    """Runs the command."""
+    rows = [
+        "| `--config.loss=` | alone: modes of 8 | % within 3σ | with `"
+        + PENALTIES[1]
+        + "`: modes of 8 | % within 3σ |",
+        "|---|---|---|---|---|",
+    ]
+    for loss in LOSSES:
+        cells = [cell for penalty in PENALTIES for cell in measure(loss, penalty)]
+        rows.append(f"| `{loss}` | {' | '.join(cells)} |")
+        print(rows[-1], flush=True)
+    if WRITE.value:
+        write("\n".join(rows))
+
+
+def measure(loss: str, penalties: str) -> tuple[str, str]:
+    """Trains a row, and returns its modes and its share of good samples, as text."""
+    config = user_object("config", str(ROOT / "configs/ring.py:get_config"))()
+    config.update(loss=loss, penalties=penalties, num_steps=STEPS.value)
+    config.update(replicas=SEEDS.value, sample_every=STEPS.value)
+    config.update(checkpoint_every=STEPS.value, log_every=STEPS.value // 10)
+    name = re.sub(r"\W+", "-", f"{loss}+{penalties}").strip("-")
+    path = Path(OUT.value) / name
+    try:
+        train(config, path)
+    except Stopped as stop:
+        print(f"{name}: {stop}", flush=True)
+        return "not finite", "–"
+    ring, found = toy.ring(), []
+    for replica in range(SEEDS.value):
+        gan, state = sample.load(path, replica=replica)
+        samples = np.asarray(draw(gan, state, jax.random.key(0), NUM))
+        found.append(coverage(samples, ring.centres, ring.scale))
+    modes, quality = np.array(found).T
+    return spread(modes), spread(100 * quality)
+
+
+def spread(values: np.ndarray) -> str:
+    """Returns the mean ± the standard error."""
+    error = values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else 0.0
+    return f"{values.mean():.1f} ± {error:.1f}"
+
+
+def write(table: str) -> None:
+    """Puts the table between its marks in README.md."""
+    text = README.read_text(encoding="utf-8")
+    before, rest = text.split(START)
+    after = rest.split(END)[1]
+    README.write_text(f"{before}{START}\n{table}\n{END}{after}", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    cli.run(main)
