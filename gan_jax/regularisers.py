@@ -120,10 +120,9 @@ def mode_seeking(
 ) -> Array:
     r"""Returns $\overline{|z - z'|} \big/ \overline{|G(z) - G(z')|}$.
 
-    Mao et al. 2019 (arXiv:1903.05628) maximise the inverse; as in the authors'
-    code, $10^{-5}$ is added to it. The bars are means over the
-    batch and all coordinates; $z'$ is the latent before $z$ in the batch, and both are
-    made examples of one class.
+    Mao et al. 2019 (arXiv:1903.05628) maximise the inverse; as in the authors' code,
+    $10^{-5}$ is added to it. The bars are means over the batch and all coordinates;
+    $z'$ is the latent before $z$ in the batch, and both are made examples of one class.
 
     Raises:
       UserError: there is only one latent.
