@@ -17,6 +17,7 @@ from gan_jax.terms import Term
 MAX_WEIGHT = float(jnp.finfo(jnp.float32).max)
 _WEIGHT = 10.0  # of a penalty that has no default of its own
 _HOW = ("weight", "every")
+_FIRST = {"penalty": "critic", "augmentation": "key"}  # argument of each kind
 
 
 def build_loss(text):
@@ -83,8 +84,10 @@ def build_augment(text: str) -> tuple[Term, ...]:
 
 def _function(kind: str, name: str, given: dict, home) -> tuple[Callable, dict]:
     def is_one(value):
-        own = getattr(value, "__module__", "") == home.__name__
-        return inspect.isfunction(value) and own
+        if not inspect.isfunction(value):
+            return False
+        first = next(iter(inspect.signature(value).parameters), "")
+        return first == _FIRST[kind] or hasattr(value, "constraint")
 
     function = resolve.attribute(kind, name, home, is_one)
     if not callable(function):

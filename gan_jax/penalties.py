@@ -31,9 +31,8 @@ Its attributes, given by `gan_jax.terms.marked`, say how it is used:
                   player's parameters matters; `fake` depends on the generator's in the
                   generator's update alone.
     memory        the initial values, such as `{'real': 0.0}`
-    constraint    True for what is no term: called with its settings alone, it returns
-                  an `optax.GradientTransformation` to be chained after the
-                  discriminator's optimizer
+    constraint    True for what is no term: a function of the discriminator's
+                  parameters, called after its updates, that returns where they must be
 
 Here are those on what the discriminator says; those on parameters and on what the
 generator makes, which are named alike, are in gan_jax/regularisers.py.

@@ -74,6 +74,12 @@ def _check_terms(gan: GAN, batch_size: int) -> None:
 
         arguments = (batch, step, _key(), memory)
         _expect(f"the augmentation {term.name!r}", augment, arguments, batch)
+    for constraint in gan.constraints:
+        what = f"the constraint {constraint.name!r}"
+        if _shapes(_traced(what, constraint, state.d.params)) != _shapes(
+            state.d.params
+        ):
+            raise UserError(f"{what} returns another kind of tree than it is given")
     given = {"real": packs, "fake": packs, "real_logits": logits, "fake_logits": logits}
     given["labels"] = _labels(batch_size)
     given["latents"] = _float(batch_size, gan.latent.size)
@@ -98,12 +104,7 @@ def _check_step(gan: GAN, batch_size: int) -> None:
     state = jax.eval_shape(steps.init_state, gan, _key())
     size = batch_size * gan.d_updates
     batch = {"image": _float(size, *gan.shape), "label": _labels(size)}
-    try:
-        after, metrics = jax.eval_shape(gan.step, gan, state, batch)
-    except UserError:
-        raise
-    except Exception as error:
-        raise UserError(f"the step fails: {one_line(error)}") from error
+    after, metrics = _traced("the step", gan.step, gan, state, batch)
     if _shapes(after) != _shapes(state):
         raise UserError("the step returns another kind of state than it is given")
     if any(x.shape for x in jax.tree.leaves(metrics)):
@@ -155,13 +156,17 @@ def _float(*shape: int) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(shape, jnp.float32)
 
 
-def _expect(what: str, function: Callable, given: tuple, wanted) -> None:
+def _traced(what: str, function: Callable, *given):
     try:
-        got = jax.eval_shape(function, *given)
+        return jax.eval_shape(function, *given)
     except UserError:
         raise
     except Exception as error:
         raise UserError(f"{what} fails: {one_line(error)}") from error
+
+
+def _expect(what: str, function: Callable, given: tuple, wanted) -> None:
+    got = _traced(what, function, *given)
     if getattr(got, "shape", None) != wanted.shape:
         got = getattr(got, "shape", got)
         raise UserError(

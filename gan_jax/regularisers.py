@@ -195,8 +195,8 @@ def g_orthogonal(
 
 
 @marked(constraint=True)
-def weight_clipping(*, limit: float = 0.01) -> optax.GradientTransformation:
-    """Returns what keeps every parameter within [-limit, limit].
+def weight_clipping(params, *, limit: float = 0.01):
+    """Returns the discriminator's parameters, each clipped to [-limit, limit].
 
     Arjovsky et al. 2017 (arXiv:1701.07875), algorithm 1: the parameters are clipped
     after each update of a Wasserstein critic.
@@ -208,12 +208,7 @@ def weight_clipping(*, limit: float = 0.01) -> optax.GradientTransformation:
       UserError: the limit is no positive number.
     """
     check_number("weight_clipping: limit", limit, zero=False)
-
-    def update(updates, params):
-        clipped = optax.tree.clip(optax.tree.add(params, updates), -limit, limit)
-        return optax.tree.sub(clipped, params)
-
-    return optax.stateless(update)
+    return optax.tree.clip(params, -limit, limit)
 
 
 def _orthogonality(params, relaxed: bool) -> Array:
