@@ -316,7 +316,7 @@ def test_a_clipped_discriminator_stays_in_its_box():
     for due in (True, False, True):
         state, metrics = STEP(gan, state, batch_of(gan))
         most = max(float(jnp.abs(p).max()) for p in jax.tree.leaves(state.d.params))
-        assert (most <= 0.05) == due
+        assert (most <= 0.05001) == due
     assert "penalty_weight_clipping" not in metrics
 
 
