@@ -86,9 +86,6 @@ def build(
         raise unknown("precision", precision, PRECISIONS)
     if isinstance(model, str):
         model = resolve.module("model", model, models)
-    if isinstance(loss, str):
-        loss = objective.build_loss(loss)
-    objective.check_loss(loss)
     common = {"shape": tuple(shape), "num_classes": num_classes, "width": width}
     points = {"output": "linear"} if len(shape) == 1 else {}
     packed = {"shape": (*shape[:-1], pack * shape[-1])}
@@ -102,7 +99,9 @@ def build(
         ),
         g_tx=optim.build(optimizer, schedule, num_steps),
         d_tx=optim.build(d_optimizer or optimizer, schedule, num_steps, d_updates),
-        loss=loss,
+        loss=objective.build_loss(loss)
+        if isinstance(loss, str)
+        else objective.checked(loss),
         penalties=regular,
         constraints=constraints,
         augment=objective.build_augment(augment),

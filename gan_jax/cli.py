@@ -2,9 +2,10 @@
 
 import errno
 import functools
+import inspect
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
 from absl import app, flags, logging
@@ -14,10 +15,18 @@ from gan_jax.errors import UserError
 from gan_jax.resolve import no_bytecode, one_line
 
 
-def run(main: Callable[[], int | None]) -> None:
-    """Runs a command: parses its flags, calls `main`, exits with what it returns."""
+def run(main: Callable[..., int | None]) -> None:
+    """Runs a command: parses its flags, calls `main`, exits with what it returns.
+
+    Args:
+      main: it is given the arguments that are no flags, one for each parameter.
+    """
     logging.set_verbosity(logging.WARNING)
-    app.run(lambda _: _reported(main), flags_parser=_parse)
+    names = list(inspect.signature(main).parameters)
+    app.run(
+        lambda argv: _reported(lambda: main(*argv[1:])),
+        flags_parser=lambda argv: _reported(lambda: _parsed(argv, names)),
+    )
 
 
 def _reported(call: Callable):
@@ -45,11 +54,7 @@ def _reported(call: Callable):
         sys.exit(130)
 
 
-def _parse(argv: list[str]) -> list[str]:
-    return _reported(lambda: _parsed(argv))
-
-
-def _parsed(argv: list[str]) -> list[str]:
+def _parsed(argv: list[str], names: Sequence[str] = ()) -> list[str]:
     try:
         with no_bytecode():
             rest = flags.FLAGS(argv)
@@ -61,8 +66,13 @@ def _parsed(argv: list[str]) -> list[str]:
         # The config file fails, or lacks a key: ml_collections names the nearest one.
         path = next((arg for arg in argv if arg.startswith("--config=")), "--config")
         raise UserError(f"{path.removeprefix('--')}: {_joined(error)}") from error
-    if rest[1:]:
-        raise UserError(f"unexpected argument {rest[1]!r}: flags are --NAME=VALUE")
+    _, *given = rest
+    if len(given) > len(names):
+        extra = given[len(names)]
+        raise UserError(f"unexpected argument {extra!r}: flags are --NAME=VALUE")
+    if len(given) < len(names):
+        missing = names[len(given)].upper()
+        raise UserError(f"the argument {missing} is missing; --help says what it is")
     return rest
 
 

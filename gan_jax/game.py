@@ -14,7 +14,6 @@ from gan_jax import replay
 from gan_jax.gan import GAN, Penalty
 from gan_jax.keys import Keys
 from gan_jax.layers.spectral import COLLECTION as SPECTRAL
-from gan_jax.losses import drawn
 from gan_jax.players import discriminate, discriminate_both, generate, observe
 from gan_jax.state import Player, TrainState
 
@@ -45,7 +44,7 @@ def d_objective(gan: GAN, state: TrainState, keys: Keys, params, carried, part, 
     real_logits, fake_logits, stats = discriminate_both(
         gan, params, stats, real, fake, labels
     )
-    loss = drawn(gan.loss, keys("labels")).d(real_logits, fake_logits).mean()
+    loss = gan.loss.draw(keys("labels")).d(real_logits, fake_logits).mean()
     d = {"params": params, **state.d.stats}
     given = views(gan, d, g, labels, key) | {
         "params": params,

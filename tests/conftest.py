@@ -44,7 +44,7 @@ def images(tmp_path_factory):
 # package already; what it left is answered in a line.
 FORKS = """
 import json, os, sys, tempfile
-import gan_jax.sample, gan_jax.train
+import gan_jax.check, gan_jax.sample, gan_jax.train
 from gan_jax import cli
 
 def child(module, args, out, err):

@@ -84,8 +84,8 @@ def there(tmp_path):
 
 # What is given ({} is a folder with the files above), and what the line must say.
 ROWS = [
-    ((RING, "--config.loss=hnge"), r"unknown loss 'hnge'; did you mean 'hinge'\? \(valid: hinge, least_squares, minimax, non_saturating, wasserstein\)"),
-    ((RING, "--config.penalties=r3"), r"unknown penalty 'r3'; did you mean 'r\d'\? \(valid: gradient_penalty, r1, r2\)"),
+    ((RING, "--config.loss=hnge"), r"unknown loss 'hnge'; did you mean 'hinge'\? \(valid: dual_contrastive, f_gan, hinge, least_squares, minimax, non_saturating, relativistic, relativistic_average, wasserstein\)"),
+    ((RING, "--config.penalties=r3"), r"unknown penalty 'r3'; did you mean 'r\d'\? \(valid: auxiliary_classifier, .*, r1, r2, weight_clipping, zcr, "),
     ((RING, "--config.penalties=r1(wait=3)"), r"unknown setting of penalty 'r1' 'wait'.*weight"),
     ((RING, "--config.penalties=r1(every=0)"), r"'r1': every must be a whole number"),
     ((RING, "--config.penalties=r1(weight=-1)"), r"'r1': weight must be a number"),
@@ -115,7 +115,7 @@ ROWS = [
     ((RING, "--config.optimizer=lbfgs(learning_rate=1.0)"), r"the optimizer fails: TypeError"),
     ((RING, "--config.generator=name='x'"), r"unknown option of mlp.Generator 'name'"),
     ((RING, "--config.generator=output=3"), r"unknown output of mlp.Generator '3'"),
-    ((RING, "--config.loss=a\nb\x1b[2J\u2028"), r"unknown loss 'a\\nb\\x1b\[2J\\u2028' "),
+    ((RING, "--config.loss=a\nb\x1b[2J\u2028"), r"cannot read 'a\\nb\\x1b\[2J\\u2028'"),
     ((RING, "--workdir={}/file\n"), r"workdir \S+/file\\n: \S+/file\\n is a file"),
     ((RING, "--config.generator=" + "(" * 10**5), r"cannot read '\(\(.* \.\.\. .*\(': write key=value"),
     ((RING, "--config.generator=depth=1)+f(depth=2"), r"cannot read 'depth=1\)\+f\(depth=2': write key=value"),
