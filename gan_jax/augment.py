@@ -1,14 +1,22 @@
 """Augmentations of what the discriminator sees: `(key, images) -> images`.
 
-All are differentiable, and take and return a batch `[batch, height, width, channels]`
-in [-1, 1]. What further they ask for by name is said in gan_jax/terms.py.
+All take and return a batch `[batch, height, width, channels]` in [-1, 1], draw for each
+image apart, and given their draws are affine in the images. A keyword-only argument
+without a default is given to them by its name (see gan_jax/terms.py): `step`, how many
+training steps have been made, or `memory`, what they keep from one step to the next.
+Attributes say more: those that are `images_only` do not work on points, those that are
+`real_only` leave samples as they are. Where there is a `memory`, it is what that starts
+from, and `adapt` what moves it, `(memory, real_logits, **settings) -> memory`.
 """
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
+from gan_jax.ada import ada
 from gan_jax.terms import marked
+
+__all__ = ["ada", "color", "cutout", "flip", "instance_noise", "translation"]
 
 
 @marked(real_only=True, images_only=True)
@@ -37,3 +45,73 @@ def translation(key: Array, images: Array, *, ratio: float = 0.125) -> Array:
         )
     )
     return cut(padded, *starts)
+
+
+@marked(images_only=True)
+def color(key: Array, images: Array) -> Array:
+    r"""Changes brightness, saturation and contrast of each image (DiffAugment).
+
+    Brightness adds $U(-\frac12, \frac12)$; saturation multiplies what differs from the
+    mean over the channels by $U(0, 2)$, and contrast what then differs from the mean of
+    the image by $U(\frac12, \frac32)$. Zhao et al. 2020 (arXiv:2006.10738), section 3.
+    """
+    brightness, saturation, contrast = jax.random.uniform(
+        key, (3, len(images), 1, 1, 1)
+    )
+    changed = images + (brightness - 0.5)
+    changed = _scaled(changed, 2 * saturation, axis=-1)
+    changed = _scaled(changed, contrast + 0.5, axis=(1, 2, 3))
+    return changed.astype(images.dtype)
+
+
+@marked(images_only=True)
+def cutout(key: Array, images: Array, *, ratio: float = 0.5) -> Array:
+    """Sets a part of each image, of `ratio` of its sides, to zero (DiffAugment).
+
+    Its centre is anywhere in the image, so that some of it may lie outside. DeVries and
+    Taylor 2017 (arXiv:1708.04552); Zhao et al. 2020 (arXiv:2006.10738), section 3.
+    """
+    rows, columns = (
+        _within(one, len(images), side, int(ratio * side + 0.5))
+        for one, side in zip(jax.random.split(key), images.shape[1:3], strict=True)
+    )
+    inside = rows[:, :, None] & columns[:, None]
+    return jnp.where(inside[..., None], 0, images)
+
+
+def instance_noise(
+    key: Array,
+    images: Array,
+    *,
+    step: Array,
+    scale: float = 0.1,
+    until: int = 10_000,
+) -> Array:
+    r"""Adds $N(0, \sigma^2)$ to every pixel, or to the coordinates of points.
+
+    $\sigma$ falls from `scale` at step 0 along a line to 0 at step `until`, and stays
+    there. Real and generated examples then have overlapping supports, without which
+    the discriminator can be perfect and teach nothing. Sønderby et al. 2017
+    (arXiv:1610.04490); Arjovsky and Bottou 2017 (arXiv:1701.04862),
+    section 3.
+    """
+    sigma = scale * jnp.maximum(0, 1 - step / until)
+    noise = jax.random.normal(key, images.shape)
+    return (images + sigma * noise).astype(images.dtype)
+
+
+def _scaled(images: Array, factor: Array, axis) -> Array:
+    """Multiplies what differs from the mean over `axis`."""
+    mean = images.mean(axis, keepdims=True)
+    return mean + factor * (images - mean)
+
+
+def _within(key: Array, num: int, side: int, size: int) -> Array:
+    """Tells for each of `side` pixels if it is in an interval of `size`, `[num, side]`.
+
+    The middle of an interval is uniform among the centres of pixels, if `size` is odd,
+    or among the edges of pixels.
+    """
+    starts = jax.random.randint(key, (num, 1), 0, side + 1 - size % 2) - size // 2
+    pixels = jnp.arange(side)
+    return (starts <= pixels) & (pixels < starts + size)
