@@ -32,7 +32,7 @@ def classes_by_conditioning(
             "and take data that has them"
         )
     if given and given not in valid:
-        raise unknown("conditioning", given, valid)
+        raise unknown("conditioning", str(given), valid)
     return {way: num_classes * (way == (given or valid[0])) for way in valid}
 
 

@@ -126,15 +126,12 @@ class Discriminator(nn.Module):
         """Maps `[batch, *shape]` (and labels `[batch]`) to logits `[batch]`."""
         _, halvings = stages(self.shape)
         if self.norm not in NORMS:
-            raise unknown("norm", self.norm, NORMS)
+            raise unknown("norm", str(self.norm), NORMS)
         classes = classes_by_conditioning(
             self.conditioning, self.num_classes, D_CONDITIONING
         )
-        down, wrap = (
-            functools.partial(Conv, kernel_init=_init),
-            wrapper(self.spectral_norm),
-        )
-        normed = self.norm == "batch"
+        down = functools.partial(Conv, kernel_init=_init)
+        wrap, normed = wrapper(self.spectral_norm), self.norm == "batch"
         norm = batch_norm(train) if normed else lambda h: h
 
         h = LabelledExamples(classes["concatenation"])(x, labels)
