@@ -1,6 +1,7 @@
 """Spectral normalisation (Miyato et al. 2018, arXiv:1802.05957)."""
 
 import functools
+from collections.abc import Callable
 
 import flax.linen as nn
 import jax
@@ -14,10 +15,12 @@ COLLECTION = "spectral"
 class SpectralNorm(nn.Module):
     r"""Divides each weight matrix of a layer by its largest singular value.
 
-    A kernel $W$ is seen as a matrix with a column for each output; $\sigma = v^T W u$
-    with $u$, $v$ from the power method (ibid., algorithm 1): fifteen iterations when
-    they are drawn, and one wherever the collection `spectral`, which holds them, is
-    mutable; elsewhere they stay. They are constants to the gradient, $\sigma$ is not.
+    A kernel $W$ is seen as a matrix with a column for each output (of a transposed
+    convolution, for each input); $\sigma = v^T W u$ with $u$, $v$ from the power method
+    (ibid., algorithm 1): fifteen iterations when they are drawn, and one wherever the
+    collection `spectral`, which holds them, is mutable; elsewhere they stay. They are
+    constants to the gradient, $\sigma$ is not. They are kept in float32; the weights
+    stay of the type they are of.
 
     Attributes:
       layer: a layer with a weight matrix or kernel; what it has of one dimension, such
@@ -48,10 +51,17 @@ class SpectralNorm(nn.Module):
         if self.is_mutable_collection(COLLECTION):
             steps = 15 if self.is_initializing() else 1
             u.value, v.value = power_iterations(w, u.value, steps)
-        return kernel / (v.value @ w @ u.value)
+        # Averages of unit vectors, as of an averaged generator, are shorter than one.
+        sigma = _unit(v.value) @ w @ _unit(u.value)
+        return (kernel / sigma).astype(kernel.dtype)
 
     def _draw(self, size: int) -> Array:
         return _unit(jax.random.normal(self.make_rng("params"), (size,)))
+
+
+def wrapper(on: bool) -> Callable[[nn.Module], nn.Module]:
+    """Returns `SpectralNorm`, or what leaves a layer as it is."""
+    return SpectralNorm if on else lambda layer: layer
 
 
 def power_iterations(w: Array, u: Array, steps: int) -> tuple[Array, Array]:
@@ -66,7 +76,7 @@ def power_iterations(w: Array, u: Array, steps: int) -> tuple[Array, Array]:
       `u [columns]` and `v [rows]`, of unit length, so that $v^T W u$ estimates the
       largest singular value from below; no gradient goes through them.
     """
-    w = lax.stop_gradient(w)
+    w = lax.stop_gradient(w).astype(u.dtype)
 
     def step(_, vectors):
         v = _unit(w @ vectors[0])

@@ -6,15 +6,23 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jax import Array
 
-from gan_jax.errors import UserError
+from gan_jax.errors import UserError, unknown
 from gan_jax.layers.conv import Conv, ConvTranspose
-from gan_jax.layers.labels import LabelledLatents, Logits
+from gan_jax.layers.dropout import lasting_dropout
+from gan_jax.layers.labels import (
+    D_CONDITIONING,
+    G_CONDITIONING,
+    LabelledExamples,
+    LabelledLatents,
+    Logits,
+    classes_by_conditioning,
+)
+from gan_jax.layers.minibatch import append_deviation
+from gan_jax.layers.norm import batch_norm
+from gan_jax.layers.spectral import wrapper
 
+NORMS = ("batch", "none")
 _init = nn.initializers.normal(0.02)
-
-
-def _norm(train: bool):
-    return functools.partial(nn.BatchNorm, use_running_average=not train, momentum=0.9)
 
 
 def stages(shape: tuple[int, ...]) -> tuple[int, int]:
@@ -47,28 +55,41 @@ class Generator(nn.Module):
       num_classes: 0 for an unconditional generator.
       width: channels before the last layer; doubled for each layer further from it.
       output: 'tanh' or 'sigmoid'.
+      conditioning: how labels enter, 'concatenation' (the default) or 'batch_norm'.
+      dropout: rate of the dropout after each normalisation, at test too; 0 for none.
+      spectral_norm: whether the weights are spectrally normalised.
     """
 
     shape: tuple[int, ...]
     num_classes: int = 0
     width: int = 64
     output: str = "tanh"
+    conditioning: str = ""
+    dropout: float = 0.0
+    spectral_norm: bool = False
 
     @nn.compact
     def __call__(self, latents: Array, labels: Array | None = None, *, train: bool):
         """Maps `[batch, size]` (and labels `[batch]`) to `[batch, *shape]`."""
         base, doublings = stages(self.shape)
-        up = functools.partial(ConvTranspose, kernel_init=_init)
-        norm = _norm(train)
+        classes = classes_by_conditioning(
+            self.conditioning, self.num_classes, G_CONDITIONING
+        )
+        dense, up = (
+            functools.partial(layer, kernel_init=_init)
+            for layer in (nn.Dense, ConvTranspose)
+        )
+        wrap, drop = wrapper(self.spectral_norm), lasting_dropout(self.dropout)
+        norm = batch_norm(train, classes["batch_norm"], labels)
         channels = self.width << (doublings - 1)
 
-        h = LabelledLatents(self.num_classes)(latents, labels)
-        h = nn.Dense(base * base * channels, use_bias=False, kernel_init=_init)(h)
-        h = nn.relu(norm()(h.reshape(-1, base, base, channels)))
+        h = LabelledLatents(classes["concatenation"])(latents, labels)
+        h = wrap(dense(base * base * channels, use_bias=False))(h)
+        h = nn.relu(drop(norm(h.reshape(-1, base, base, channels))))
         for _ in range(doublings - 1):
             channels //= 2
-            h = nn.relu(norm()(up(channels, use_bias=False)(h)))
-        x = up(self.shape[-1])(h)
+            h = nn.relu(drop(norm(wrap(up(channels, use_bias=False))(h))))
+        x = wrap(up(self.shape[-1]))(h)
         return nn.sigmoid(x) if self.output == "sigmoid" else jnp.tanh(x)
 
 
@@ -79,20 +100,45 @@ class Discriminator(nn.Module):
       shape: `(side, side, channels)`, side 4 or 7 times a power of two.
       num_classes: 0 for an unconditional discriminator.
       width: channels after the first layer; doubled in each further one.
+      conditioning: how labels enter, 'projection' (the default), 'concatenation' or
+        'auxiliary'.
+      norm: of all layers but the first, 'batch' or 'none'.
+      spectral_norm: whether the weights are spectrally normalised.
+      minibatch_std: examples to a group whose standard deviation is one more feature
+        of the last map; 0 for none.
     """
 
     shape: tuple[int, ...]
     num_classes: int = 0
     width: int = 64
+    conditioning: str = ""
+    norm: str = "batch"
+    spectral_norm: bool = False
+    minibatch_std: int = 0
+
+    @property
+    def per_example(self) -> bool:
+        """Whether each logit depends on its own example alone."""
+        return self.norm == "none" and not self.minibatch_std
 
     @nn.compact
     def __call__(self, x: Array, labels: Array | None = None, *, train: bool):
         """Maps `[batch, *shape]` (and labels `[batch]`) to logits `[batch]`."""
         _, halvings = stages(self.shape)
+        if self.norm not in NORMS:
+            raise unknown("norm", str(self.norm), NORMS)
+        classes = classes_by_conditioning(
+            self.conditioning, self.num_classes, D_CONDITIONING
+        )
         down = functools.partial(Conv, kernel_init=_init)
-        norm = _norm(train)
+        wrap, normed = wrapper(self.spectral_norm), self.norm == "batch"
+        norm = batch_norm(train) if normed else lambda h: h
 
-        h = nn.leaky_relu(down(self.width)(x), 0.2)
+        h = LabelledExamples(classes["concatenation"])(x, labels)
+        h = nn.leaky_relu(wrap(down(self.width))(h), 0.2)
         for i in range(1, halvings):
-            h = nn.leaky_relu(norm()(down(self.width << i, use_bias=False)(h)), 0.2)
-        return Logits(self.num_classes, _init)(h.reshape(len(h), -1), labels)
+            h = wrap(down(self.width << i, use_bias=not normed))(h)
+            h = nn.leaky_relu(norm(h), 0.2)
+        h = append_deviation(h, self.minibatch_std).reshape(len(h), -1)
+        logits = Logits(classes["projection"], _init, wrap, classes["auxiliary"])
+        return logits(h, labels)

@@ -7,7 +7,16 @@ import jax.numpy as jnp
 from jax import Array
 
 from gan_jax.errors import UserError
-from gan_jax.layers.labels import LabelledLatents, Logits
+from gan_jax.layers.dropout import lasting_dropout
+from gan_jax.layers.labels import (
+    D_CONDITIONING,
+    LabelledExamples,
+    LabelledLatents,
+    Logits,
+    classes_by_conditioning,
+)
+from gan_jax.layers.minibatch import append_deviation
+from gan_jax.layers.spectral import wrapper
 
 MAX_DEPTH = 1000  # every layer is traced
 OUTPUTS = {"tanh": jnp.tanh, "sigmoid": nn.sigmoid, "linear": lambda x: x}
@@ -33,6 +42,9 @@ class Generator(nn.Module):
       width: units of each hidden layer.
       depth: hidden layers.
       output: 'tanh' or 'sigmoid' for images, 'linear' for points.
+      conditioning: how labels enter, 'concatenation' (the default).
+      dropout: rate of the dropout in each hidden layer, at test too; 0 for none.
+      spectral_norm: whether the weights are spectrally normalised.
     """
 
     shape: tuple[int, ...]
@@ -40,14 +52,27 @@ class Generator(nn.Module):
     width: int = 128
     depth: int = 2
     output: str = "tanh"
+    conditioning: str = ""
+    dropout: float = 0.0
+    spectral_norm: bool = False
 
     @nn.compact
     def __call__(self, latents: Array, labels: Array | None = None, *, train: bool):
         """Maps `[batch, size]` (and labels `[batch]`) to `[batch, *shape]`."""
-        h = LabelledLatents(self.num_classes)(latents, labels)
+        if self.conditioning == "batch_norm":
+            raise UserError(
+                "conditioning='batch_norm' is of dcgan and resnet: mlp has no batch "
+                "normalisation (valid: concatenation)"
+            )
+        classes = classes_by_conditioning(
+            self.conditioning, self.num_classes, ("concatenation",)
+        )
+        wrap, drop = wrapper(self.spectral_norm), lasting_dropout(self.dropout)
+
+        h = LabelledLatents(classes["concatenation"])(latents, labels)
         for _ in layers(self.depth):
-            h = nn.relu(nn.Dense(self.width)(h))
-        x = nn.Dense(math.prod(self.shape))(h)
+            h = nn.relu(drop(wrap(nn.Dense(self.width))(h)))
+        x = wrap(nn.Dense(math.prod(self.shape)))(h)
         return OUTPUTS[self.output](x).reshape(-1, *self.shape)
 
 
@@ -60,6 +85,11 @@ class Discriminator(nn.Module):
       width: units of each hidden layer.
       depth: hidden layers.
       slope: of the LeakyReLU below zero; 0 makes it a ReLU.
+      conditioning: how labels enter, 'projection' (the default), 'concatenation' or
+        'auxiliary'.
+      spectral_norm: whether the weights are spectrally normalised.
+      minibatch_std: examples to a group whose standard deviation is one more feature
+        before the last layer; 0 for none.
     """
 
     shape: tuple[int, ...]
@@ -67,12 +97,29 @@ class Discriminator(nn.Module):
     width: int = 128
     depth: int = 2
     slope: float = 0.2
-    per_example = True
+    conditioning: str = ""
+    spectral_norm: bool = False
+    minibatch_std: int = 0
+
+    @property
+    def per_example(self) -> bool:
+        """Whether each logit depends on its own example alone."""
+        return not self.minibatch_std
 
     @nn.compact
     def __call__(self, x: Array, labels: Array | None = None, *, train: bool):
         """Maps `[batch, *shape]` (and labels `[batch]`) to logits `[batch]`."""
+        classes = classes_by_conditioning(
+            self.conditioning, self.num_classes, D_CONDITIONING
+        )
+        wrap = wrapper(self.spectral_norm)
+
         h = x.reshape(len(x), -1)
+        h = LabelledExamples(classes["concatenation"])(h, labels)
         for _ in layers(self.depth):
-            h = nn.leaky_relu(nn.Dense(self.width)(h), self.slope)
-        return Logits(self.num_classes)(h, labels)
+            h = nn.leaky_relu(wrap(nn.Dense(self.width))(h), self.slope)
+        h = append_deviation(h, self.minibatch_std)
+        logits = Logits(
+            classes["projection"], wrap=wrap, auxiliary=classes["auxiliary"]
+        )
+        return logits(h, labels)

@@ -7,9 +7,20 @@ import flax.linen as nn
 from jax import Array
 
 from gan_jax.errors import UserError
+from gan_jax.layers.attention import SelfAttention, attended
 from gan_jax.layers.conv import Conv, ConvPool, UpConv, average_pool, upsample
-from gan_jax.layers.labels import LabelledLatents, Logits
-from gan_jax.layers.spectral import SpectralNorm
+from gan_jax.layers.dropout import lasting_dropout
+from gan_jax.layers.labels import (
+    D_CONDITIONING,
+    G_CONDITIONING,
+    LabelledExamples,
+    LabelledLatents,
+    Logits,
+    classes_by_conditioning,
+)
+from gan_jax.layers.minibatch import append_deviation
+from gan_jax.layers.norm import batch_norm
+from gan_jax.layers.spectral import wrapper
 
 _sqrt2_glorot = nn.initializers.variance_scaling(2.0, "fan_avg", "uniform")
 _glorot = nn.initializers.glorot_uniform()
@@ -49,79 +60,123 @@ class Generator(nn.Module):
       num_classes: 0 for an unconditional generator.
       width: a quarter of all layers' channels at 32, the last block's at 64.
       output: 'tanh' or 'sigmoid'.
+      conditioning: how labels enter, 'concatenation' (the default) or 'batch_norm'.
+      dropout: rate of the dropout in the middle of each block, at test too; 0 for none.
+      spectral_norm: whether the weights are spectrally normalised.
+      attention: side of the feature map that self-attention follows; 0 for none.
     """
 
     shape: tuple[int, ...]
     num_classes: int = 0
     width: int = 64
     output: str = "tanh"
+    conditioning: str = ""
+    dropout: float = 0.0
+    spectral_norm: bool = False
+    attention: int = 0
 
     @nn.compact
     def __call__(self, latents: Array, labels: Array | None = None, *, train: bool):
         """Maps `[batch, size]` (and labels `[batch]`) to `[batch, *shape]`."""
         side = _side(self.shape)
-        norm = functools.partial(
-            nn.BatchNorm, use_running_average=not train, momentum=0.9
+        classes = classes_by_conditioning(
+            self.conditioning, self.num_classes, G_CONDITIONING
         )
+        wrap, drop = wrapper(self.spectral_norm), lasting_dropout(self.dropout)
+        norm = batch_norm(train, classes["batch_norm"], labels)
+        sides = [8 << i for i in range(len(_G[side]))]
+        attention = attended(self.attention, sides, f"resnet's G at {side}x{side}")
         channels = self.width * _G_FIRST[side]
 
-        h = LabelledLatents(self.num_classes)(latents, labels)
-        h = nn.Dense(4 * 4 * channels, kernel_init=_glorot)(h)
+        h = LabelledLatents(classes["concatenation"])(latents, labels)
+        h = wrap(nn.Dense(4 * 4 * channels, kernel_init=_glorot))(h)
         h = h.reshape(-1, 4, 4, channels)
-        for widths in _G[side]:
-            h = _Up(self.width * widths, norm)(h)
-        x = _conv(self.shape[-1], kernel_init=_glorot)(nn.relu(norm()(h)))
+        for i, widths in enumerate(_G[side]):
+            h = _Up(self.width * widths, norm, drop, wrap)(h)
+            h = SelfAttention(wrap)(h) if i == attention else h
+        last = wrap(_conv(self.shape[-1], kernel_init=_glorot))
+        x = last(nn.relu(norm(h)))
         return nn.sigmoid(x) if self.output == "sigmoid" else nn.tanh(x)
 
 
 class Discriminator(nn.Module):
-    """Residual blocks under spectral normalisation, summed over the image.
+    """Residual blocks, summed over the image.
 
     Attributes:
       shape: `(side, side, channels)`, side 32 or 64.
       num_classes: 0 for an unconditional discriminator.
       width: half of all layers' channels at 32, the first block's at 64.
+      conditioning: how labels enter, 'projection' (the default), 'concatenation' or
+        'auxiliary'.
+      spectral_norm: whether the weights are spectrally normalised, as they are by
+        default.
+      minibatch_std: examples to a group whose standard deviation is one more feature
+        of the last map; 0 for none.
+      attention: side of the feature map that self-attention follows; 0 for none.
     """
 
     shape: tuple[int, ...]
     num_classes: int = 0
     width: int = 64
-    per_example = True
+    conditioning: str = ""
+    spectral_norm: bool = True
+    minibatch_std: int = 0
+    attention: int = 0
+
+    @property
+    def per_example(self) -> bool:
+        """Whether each logit depends on its own example alone."""
+        return not self.minibatch_std
 
     @nn.compact
     def __call__(self, x: Array, labels: Array | None = None, *, train: bool):
         """Maps `[batch, *shape]` (and labels `[batch]`) to logits `[batch]`."""
         side = _side(self.shape)
-        h = x
+        classes = classes_by_conditioning(
+            self.conditioning, self.num_classes, D_CONDITIONING
+        )
+        wrap, halvings = wrapper(self.spectral_norm), _HALVINGS[side]
+        sides = [side >> min(i + 1, halvings) for i in range(len(_D[side]))]
+        attention = attended(self.attention, sides, f"resnet's D at {side}x{side}")
+
+        h = LabelledExamples(classes["concatenation"])(x, labels)
         for i, widths in enumerate(_D[side]):
-            h = _Down(self.width * widths, i < _HALVINGS[side], first=i == 0)(h)
-        features = nn.relu(h).sum((1, 2))
-        return Logits(self.num_classes, _glorot, SpectralNorm)(features, labels)
+            h = _Down(self.width * widths, i < halvings, first=i == 0, wrap=wrap)(h)
+            h = SelfAttention(wrap)(h) if i == attention else h
+        h = append_deviation(nn.relu(h), self.minibatch_std).sum((1, 2))
+        logits = Logits(classes["projection"], _glorot, wrap, classes["auxiliary"])
+        return logits(h, labels)
 
 
 class _Up(nn.Module):
     features: int
     norm: Callable
+    drop: Callable
+    wrap: Callable
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        h = _up_conv(self.features)(nn.relu(self.norm()(x)))
-        h = _conv(self.features)(nn.relu(self.norm()(h)))
-        return h + upsample(_shortcut(self.features)(x))
+        up_conv, conv, shortcut = (
+            self.wrap(layer(self.features)) for layer in (_up_conv, _conv, _shortcut)
+        )
+        h = up_conv(nn.relu(self.norm(x)))
+        h = conv(nn.relu(self.drop(self.norm(h))))
+        return h + upsample(shortcut(x))
 
 
 class _Down(nn.Module):
     features: int
     halve: bool
     first: bool  # of the network: the image itself goes through no ReLU
+    wrap: Callable
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
         h = x if self.first else nn.relu(x)
-        h = nn.relu(SpectralNorm(_conv(self.features))(h))
-        h = SpectralNorm((_conv_pool if self.halve else _conv)(self.features))(h)
+        h = nn.relu(self.wrap(_conv(self.features))(h))
+        h = self.wrap((_conv_pool if self.halve else _conv)(self.features))(h)
         if not self.halve and x.shape[-1] == self.features:
             return h + x
         # Pooling commutes with a 1x1 convolution, which then has less to do.
         x = average_pool(x) if self.halve else x
-        return h + SpectralNorm(_shortcut(self.features))(x)
+        return h + self.wrap(_shortcut(self.features))(x)

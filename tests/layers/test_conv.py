@@ -84,6 +84,29 @@ def test_equals_lax_in_every_derivative(kernel, stride, padding, size, transpose
 
 
 @pytest.mark.parametrize("transposed", [False, True])
+@pytest.mark.parametrize(("kernel", "stride", "padding", "size"), CASES[:4])
+def test_bfloat16_is_near_float32(kernel, stride, padding, size, transposed):
+    x, w = operands(kernel, size, transposed)
+
+    @jax.jit
+    def everything(x, w):
+        apply, _ = PAIRS[transposed]
+        y, back = jax.vjp(
+            lambda x, w: apply(x, w, stride=stride, padding=padding), x, w
+        )
+        return y, back(y)
+
+    got = everything(x.astype(jnp.bfloat16), w.astype(jnp.bfloat16))
+    for low, high in zip(
+        jax.tree.leaves(got), jax.tree.leaves(everything(x, w)), strict=True
+    ):
+        assert low.dtype == jnp.bfloat16
+        np.testing.assert_allclose(
+            low.astype(jnp.float32), high, atol=0.03 * abs(high).max()
+        )
+
+
+@pytest.mark.parametrize("transposed", [False, True])
 @pytest.mark.parametrize("axes", [(0, None), (None, 0), (0, 0)])
 def test_vmap_equals_a_loop(transposed, axes):
     apply, _ = PAIRS[transposed]

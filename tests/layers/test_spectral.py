@@ -4,13 +4,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gan_jax.layers.conv import Conv
+from gan_jax.layers.conv import Conv, ConvTranspose
 from gan_jax.layers.spectral import COLLECTION, SpectralNorm, power_iterations
 
 KEY = jax.random.key(0)
 CASES = [
     (nn.Dense(7), (2, 5), "kernel"),
     (Conv(4, kernel=3, stride=1, padding=1), (2, 6, 6, 3), "kernel"),
+    (ConvTranspose(4), (2, 3, 3, 5), "kernel"),
 ]
 
 
@@ -77,3 +78,25 @@ def test_the_gradient_is_that_of_the_quotient():
     sigma = v @ w @ u
     wanted = (x.T @ g - ((x @ w / sigma) * g).sum() * jnp.outer(v, u)) / sigma
     np.testing.assert_allclose(got, wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_averaged_vectors_count_as_unit_vectors():
+    """An exponential average of unit vectors, as of an averaged G's, is shorter."""
+    normed, x = SpectralNorm(nn.Dense(4)), jax.random.normal(KEY, (2, 3))
+    y, variables = normed.init_with_output(KEY, x)
+    short = jax.tree.map(lambda s: 0.3 * s, variables[COLLECTION])
+    got = normed.apply({**variables, COLLECTION: short}, x)
+    np.testing.assert_allclose(got, y, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(("layer", "shape", "name"), CASES)
+def test_bfloat16_weights_stay_so_beside_float32_vectors(layer, shape, name):
+    normed, x = SpectralNorm(layer), jax.random.normal(KEY, shape)
+    y, variables = normed.init_with_output(KEY, x)
+    low, x = jax.tree.map(lambda p: p.astype(jnp.bfloat16), (variables["params"], x))
+    got, moved = normed.apply(
+        {"params": low, COLLECTION: variables[COLLECTION]}, x, mutable=[COLLECTION]
+    )
+    assert got.dtype == jnp.bfloat16
+    assert {v.dtype for v in jax.tree.leaves(moved)} == {jnp.dtype(jnp.float32)}
+    np.testing.assert_allclose(got.astype(jnp.float32), y, atol=0.05)

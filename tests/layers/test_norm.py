@@ -1,0 +1,49 @@
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from gan_jax.layers.norm import ConditionalBatchNorm
+
+KEYS = jax.random.split(jax.random.key(0), 4)
+LABELS = jnp.array([2, 0, 2, 1])
+
+
+@pytest.mark.parametrize("train", [True, False])
+@pytest.mark.parametrize("shape", [(4, 5), (4, 3, 2, 5)])
+def test_each_example_gets_the_batch_norm_of_its_class(shape, train):
+    x = 3 + 2 * jax.random.normal(KEYS[0], shape)
+    norm = ConditionalBatchNorm(3)
+    start, variables = norm.init_with_output(KEYS[1], x, LABELS, train=train)
+    stats = variables["batch_stats"]["BatchNorm_0"]
+    stats = {"mean": stats["mean"] + 1, "var": stats["var"] * 3}
+    gain, bias = (jax.random.normal(key, (3, 5)) for key in KEYS[2:])
+    got, moved = norm.apply(
+        {
+            "params": {"gain": {"embedding": gain}, "bias": {"embedding": bias}},
+            "batch_stats": {"BatchNorm_0": stats},
+        },
+        x,
+        LABELS,
+        train=train,
+        mutable=["batch_stats"],
+    )
+    plain = nn.BatchNorm(not train, momentum=0.9)
+    for i, label in enumerate(LABELS):
+        wanted, plain_moved = plain.apply(
+            {
+                "params": {"scale": 1 + gain[label], "bias": bias[label]},
+                "batch_stats": stats,
+            },
+            x,
+            mutable=["batch_stats"],
+        )
+        np.testing.assert_allclose(got[i], wanted[i], atol=1e-5)
+    jax.tree.map(
+        np.testing.assert_array_equal,
+        moved["batch_stats"]["BatchNorm_0"],
+        plain_moved["batch_stats"],
+    )
+    unit, _ = plain.init_with_output(KEYS[1], x)
+    np.testing.assert_allclose(start, unit, atol=1e-5)
