@@ -16,19 +16,18 @@ SHAPES = {"mlp": (2,), "dcgan": (16, 16, 1), "resnet": (32, 32, 1)}
 G, D = "generator", "discriminator"
 # The model, the player, its fields, and the number of classes.
 ROWS = [
-    *[(model, G, "dropout=0.5", 0) for model in SHAPES],
-    *[(model, G, "spectral_norm=True", 0) for model in SHAPES],
+    *[(model, G, "dropout=0.5", 0) for model in ("mlp", "dcgan")],
+    *[(model, G, "spectral_norm=True", 0) for model in ("mlp", "dcgan")],
     *[(model, G, "conditioning='concatenation'", 3) for model in SHAPES],
     ("dcgan", G, "conditioning='batch_norm'", 3),
     ("resnet", G, "conditioning='batch_norm'", 3),
-    ("resnet", G, "attention=16, spectral_norm=True", 0),
+    ("resnet", G, "attention=16, spectral_norm=True, dropout=0.5", 0),
     ("mlp", D, "minibatch_std=2, spectral_norm=True", 0),
     ("dcgan", D, "norm='none'", 0),
     ("dcgan", D, "minibatch_std=2, norm='none', spectral_norm=True", 0),
     ("dcgan", D, "minibatch_std=4", 0),
-    ("resnet", D, "minibatch_std=2", 0),
+    ("resnet", D, "minibatch_std=2, attention=8", 0),
     ("resnet", D, "spectral_norm=False", 0),
-    ("resnet", D, "attention=8", 0),
     *[(model, D, "conditioning='projection'", 3) for model in SHAPES],
     *[(model, D, "conditioning='concatenation'", 3) for model in SHAPES],
     *[(model, D, "conditioning='auxiliary'", 3) for model in SHAPES],
