@@ -47,7 +47,7 @@ compiled = functools.cache(lambda name: jax.jit(plain(name)))
 
 
 def random(shape, seed=1):
-    return jax.random.uniform(jax.random.key(seed), shape, minval=-1)
+    return np.random.default_rng(seed).uniform(-1, 1, shape).astype(np.float32)
 
 
 def test_every_augmentation_has_a_row():
@@ -94,11 +94,11 @@ def test_eager_is_compiled(name, asked, shape):
 
 @every_case
 def test_each_image_has_its_own_draw(name, asked, shape):
-    images = jnp.broadcast_to(random(shape[1:]), shape)
+    images = np.broadcast_to(random(shape[1:]), shape)
     changed = compiled(name)(KEY, images, **asked)
     kinds = len(np.unique(np.array(changed).reshape(len(images), -1), axis=0))
     assert kinds == 2 if name == "flip" else kinds >= 6
-    others = images.at[1:].multiply(0.5)
+    others = np.concatenate([images[:1], images[1:] / 2])
     first = compiled(name)(KEY, others, **asked)[0]
     np.testing.assert_allclose(first, changed[0], atol=1e-6)
 
@@ -107,7 +107,8 @@ def test_each_image_has_its_own_draw(name, asked, shape):
 def test_replicas_by_vmap(name, asked, shape):
     keys, images = jax.random.split(KEY, 2), random((2, *shape))
     asked = jax.tree.map(lambda x: jnp.stack([x // 2, x]), asked)  # p of 0 and of 1
-    together = jax.vmap(lambda *a: plain(name)(*a[:2], **a[2]))(keys, images, asked)
+    run = jax.jit(jax.vmap(lambda *a: plain(name)(*a[:2], **a[2])))
+    together = run(keys, images, asked)
     for i in range(2):
         own = jax.tree.map(lambda x: x[i], asked)  # noqa: B023
         alone = compiled(name)(keys[i], images[i], **own)
@@ -144,8 +145,8 @@ def frequencies(rows):
 
 
 def test_flip_mirrors_half_of_the_images():
-    images = jnp.broadcast_to(random((1, 3, 4, 1)), (4096, 3, 4, 1))
-    flipped = augment.flip(KEY, images)
+    images = np.broadcast_to(random((1, 3, 4, 1)), (4096, 3, 4, 1))
+    flipped = compiled("flip")(KEY, images)
     whole = (flipped == images).all((1, 2, 3))
     assert (whole | (flipped == images[:, :, ::-1]).all((1, 2, 3))).all()
     assert abs(whole.mean() - 0.5) < 0.04
@@ -155,7 +156,7 @@ def test_translation_shifts_uniformly_within_its_reach():
     image = np.array(random((7, 5)))
     padded = np.pad(image, ((2, 2), (1, 1)))  # a quarter of 7 and of 5, rounded
     expected = [padded[i : i + 7, j : j + 5] for i in range(5) for j in range(3)]
-    images = jnp.broadcast_to(image[None, ..., None], (4096, 7, 5, 1))
+    images = np.broadcast_to(image[None, ..., None], (4096, 7, 5, 1))
     shifted = augment.translation(KEY, images, ratio=0.25)
     kinds = np.unique(np.reshape(shifted, (4096, -1)), axis=0)
     np.testing.assert_array_equal(
@@ -215,6 +216,9 @@ def test_color_is_brightness_then_saturation_then_contrast(channels):
     np.testing.assert_allclose(changed, x, atol=1e-5)
 
 
+noise_at = jax.jit(functools.partial(augment.instance_noise, scale=0.5, until=100))
+
+
 @pytest.mark.parametrize(
     ("step", "sigma"),
     [(0, 0.5), (25, 0.375), (50, 0.25), (99, 0.005), (100, 0), (2_000_000, 0)],
@@ -222,7 +226,7 @@ def test_color_is_brightness_then_saturation_then_contrast(channels):
 @pytest.mark.parametrize("shape", [(8192, 2), (16, 32, 32, 1)])
 def test_instance_noise_falls_along_a_line(step, sigma, shape):
     x = random(shape)
-    noisy = augment.instance_noise(KEY, x, step=jnp.int32(step), scale=0.5, until=100)
+    noisy = noise_at(KEY, x, step=jnp.int32(step))
     noise = np.array(noisy - x).ravel()
     np.testing.assert_allclose(noise.std(), sigma, rtol=0.02)
     assert not sigma or stats.kstest(noise / sigma, "norm").pvalue > 0.01
