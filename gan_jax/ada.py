@@ -13,13 +13,10 @@ keeps what shrinks from aliasing. And image-space filters and corruptions are le
 which were of no particular use there (figure 4).
 """
 
-import functools
-from collections.abc import Callable
-
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array
+from jax import Array, lax
 
 from gan_jax.terms import marked
 
@@ -96,66 +93,87 @@ def ada(
       images_to_one: see there.
       every: see there.
     """
-    num, height, width, channels = images.shape
-    geometric_key, color_key = jax.random.split(key)
-    transformed = images
+    draws, transformed = _draws(key, memory["p"], len(images)), images
     if geometric:
-        maps = _geometric_maps(geometric_key, memory["p"], num, (height, width))
-        transformed = _warp(transformed, *maps)
+        transformed = _warp(transformed, *_geometric_maps(draws[:8], images.shape[1:3]))
     if color:
-        matrix, offset = _color_maps(color_key, memory["p"], num, channels)
+        matrix, offset = _color_maps(draws[8:], images.shape[-1])
         transformed = _product("nij,nhwj->nhwi", matrix, transformed)
         transformed += offset[:, None, None, None]
     return transformed.astype(images.dtype)
 
 
-def _geometric_maps(key: Array, p: Array, num: int, size: tuple[int, int]):
-    """Draws affine maps from where a pixel of the result is to where it comes from.
+def _draws(key: Array, p: Array, num: int) -> Array:
+    """Draws two numbers of U(-1, 1) for each transformation and image.
+
+    They are zero, which leaves the image as it is, unless a coin falls for the
+    transformation. All is one draw: each adds up to a second to the time of compiling.
+
+    Returns:
+      `[13, 2, num]`.
+    """
+    p_rotation = 1 - jnp.sqrt(1 - p)  # so that either of the two occurs with p
+    chances = jnp.stack([p, p, p, p, p_rotation, p, p_rotation, *[p] * 6])[:, None]
+    above = np.nextafter(np.float32(-1), np.float32(0))  # where a normal is finite
+    coin, *values = jax.random.uniform(key, (3, 13, num), minval=above)
+    applied = coin < 2 * chances - 1
+    return jnp.where(applied[:, None], jnp.stack(values, 1), 0.0)
+
+
+def _normal(uniform: Array) -> Array:
+    """Turns U(-1, 1) into N(0, 1), and 0 into 0."""
+    return np.sqrt(2) * lax.erf_inv(uniform)
+
+
+def _geometric_maps(draws: Array, size: tuple[int, int]) -> tuple[Array, Array]:
+    """Returns affine maps from where a pixel of the result is to where it comes from.
 
     Each undoes, in turn: a mirroring, a quarter turn, a translation by whole pixels, an
     isotropic scaling, a rotation, an anisotropic scaling, a rotation, a translation.
     Inverses have the distribution of what they undo, and are drawn in its place.
 
+    Args:
+      draws: `[8, 2, num]`, in this order; a translation takes both numbers.
+      size: height and width.
+
     Returns:
       Matrices `[num, 2, 2]` and offsets `[num, 2]` for (row, column) off the centre.
     """
-    keys, size = jax.random.split(key, 8), np.array(size)[:, None]
-    one, two = (num,), (2, num)
-    p_rotation = 1 - jnp.sqrt(1 - p)  # so that either of the two occurs with p
-    mirror = _sometimes(keys[0], p, jax.random.rademacher, one, 1)
-    quarters = _sometimes(keys[1], p, _quarters, one, 0)
-    whole = _sometimes(keys[2], p, _shift, two, 0.0)
-    scale = _sometimes(keys[3], p, _log_normal(0.2), one, 1.0)
-    first = _rotation(_sometimes(keys[4], p_rotation, _angle, one, 0.0))
-    stretch = _sometimes(keys[5], p, _log_normal(0.2), one, 1.0)
-    second = _rotation(_sometimes(keys[6], p_rotation, _angle, one, 0.0))
-    part = _sometimes(keys[7], p, jax.random.normal, two, 0.0)
+    size = np.array(size)[:, None]
+    (mirror, _), (quarters, _), whole = draws[:3]
+    (scale, _), (first, _), (stretch, _), (second, _), part = draws[3:]
+    scale, stretch, part = _normal(scale), _normal(stretch), _normal(part)
+    first, second = _rotation(np.pi * first), _rotation(np.pi * second)
 
-    blit = jnp.round(_rotation(np.pi / 2 * quarters)).at[:, 1].multiply(mirror[:, None])
-    stretches = jnp.stack([stretch, 1 / stretch], -1)[:, None]
-    linear = scale[:, None, None] * _product("nij,njk->nik", first * stretches, second)
+    signs = jnp.where(mirror < 0, -1, 1)
+    sides = jnp.stack([jnp.ones_like(signs), signs], -1)[..., None]
+    blit = sides * jnp.round(_rotation(np.pi / 2 * jnp.floor(2 * quarters)))
+    # In rows and in columns, before the second rotation.
+    scales = jnp.exp2(0.2 * jnp.stack([scale + stretch, scale - stretch], -1))[:, None]
+    linear = _product("nij,njk->nik", first * scales, second)
     offset = _product("nij,jn->ni", linear, size / 8 * part)
     offset += jnp.round(size / 8 * whole).T
     return _product("nij,njk->nik", blit, linear), _product("nij,nj->ni", blit, offset)
 
 
-def _color_maps(key: Array, p: Array, num: int, channels: int) -> tuple[Array, Array]:
-    """Draws affine maps of colours.
+def _color_maps(draws: Array, channels: int) -> tuple[Array, Array]:
+    """Returns affine maps of colours.
 
     In turn: brightness, contrast, the flip of the luma, the rotation of the hue, and
     saturation; for grey images the first three. With the luma on the axis of greys they
     multiply it, and rotate and scale the plane across it.
 
+    Args:
+      draws: `[5, 2, num]`, in this order; the second numbers are of no use.
+      channels: 1 or 3.
+
     Returns:
       Matrices `[num, channels, channels]` and offsets `[num]`, equal in all channels.
     """
-    keys = jax.random.split(key, 5)
-    brightness = 0.2 * _sometimes(keys[0], p, jax.random.normal, (num,), 0.0)
-    contrast = _sometimes(keys[1], p, _log_normal(0.5), (num,), 1.0)
-    luma = _sometimes(keys[2], p, jax.random.rademacher, (num,), 1)
-    hue = _sometimes(keys[3], p, _angle, (num,), 0.0)
-    saturation = _sometimes(keys[4], p, _log_normal(1.0), (num,), 1.0)
-
+    brightness, contrast, luma, hue, saturation = draws[:, 0]
+    brightness, contrast = 0.2 * _normal(brightness), jnp.exp2(0.5 * _normal(contrast))
+    luma, hue = jnp.where(luma < 0, -1, 1), np.pi * hue
+    saturation = jnp.exp2(_normal(saturation))
     along, across, turn = (
         factor[:, None, None]
         for factor in (luma, saturation * jnp.cos(hue), saturation * jnp.sin(hue))
@@ -166,22 +184,6 @@ def _color_maps(key: Array, p: Array, num: int, channels: int) -> tuple[Array, A
         cross = np.array([[0, -1, 1], [1, 0, -1], [-1, 1, 0]]) / np.sqrt(3)
         matrix = across * np.eye(3) + (along - across) / 3 + turn * cross
     return contrast[:, None, None] * matrix, contrast * luma * brightness
-
-
-def _sometimes(key: Array, p: Array, draw: Callable, shape: tuple, neutral: float):
-    """Draws `shape`, `[..., num]`, with p for each of the num, else `neutral`."""
-    coin, value = jax.random.split(key)
-    drawn = jax.random.bernoulli(coin, p, shape[-1:])
-    return jnp.where(drawn, draw(value, shape), neutral)
-
-
-_quarters = functools.partial(jax.random.randint, minval=0, maxval=4)
-_shift = functools.partial(jax.random.uniform, minval=-1.0, maxval=1.0)
-_angle = functools.partial(jax.random.uniform, minval=-np.pi, maxval=np.pi)
-
-
-def _log_normal(std: float) -> Callable:
-    return lambda key, shape: jnp.exp2(std * jax.random.normal(key, shape))
 
 
 def _rotation(angle: Array) -> Array:

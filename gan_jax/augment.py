@@ -95,7 +95,7 @@ def instance_noise(
     (arXiv:1610.04490); Arjovsky and Bottou 2017 (arXiv:1701.04862),
     section 3.
     """
-    sigma = scale * jnp.maximum(0, 1 - step / until)
+    sigma = scale / until * jnp.maximum(0, until - step)  # exactly 0 at `until`
     noise = jax.random.normal(key, images.shape)
     return (images + sigma * noise).astype(images.dtype)
 
