@@ -3,7 +3,7 @@
     python scripts/table.py
 
 Each row is a run of configs/ring.py with three seeds in one program, alone and with
-R1; the runs stay in --out, are not made again, and go on where they were stopped.
+R1; the runs stay in --runs, are not made again, and go on where they were stopped.
 Coverage is that of arXiv:1712.04086, section 4.1, of 2,500 samples of each seed.
 """
 
@@ -27,7 +27,7 @@ START, END = "<!-- scripts/table.py: start -->", "<!-- scripts/table.py: end -->
 
 SEEDS = flags.DEFINE_integer("seeds", 3, "Runs of each row.")
 STEPS = flags.DEFINE_integer("num_steps", 10_000, "Generator updates of a run.")
-OUT = flags.DEFINE_string("out", "runs/table", "The folder of the runs.")
+RUNS = flags.DEFINE_string("runs", "runs/table", "The folder of the runs.")
 WRITE = flags.DEFINE_bool("write", True, "Write the table into README.md.")
 
 LOSSES = (
@@ -77,7 +77,7 @@ def measure(loss: str, penalties: str) -> tuple[str, str]:
     config.update(replicas=SEEDS.value, sample_every=STEPS.value)
     config.update(checkpoint_every=STEPS.value, log_every=STEPS.value // 10)
     name = re.sub(r"\W+", "-", f"{loss}+{penalties}").strip("-")
-    path = Path(OUT.value) / name
+    path = Path(RUNS.value) / name
     try:
         train(config, path)
     except Stopped as stop:
