@@ -97,7 +97,10 @@ def observe(gan: GAN, params, stats, examples: Array, labels, what: str) -> Arra
     for path, leaf in jax.tree_util.tree_leaves_with_path(moved[_SEEN]):
         if any(getattr(part, "key", None) == what for part in path):
             return leaf.astype(jnp.float32)
-    raise UserError(f"the discriminator does not sow {what!r}, see gan_jax.models")
+    hint = (
+        "conditioning='auxiliary'" if what == "class_logits" else "see gan_jax.models"
+    )
+    raise UserError(f"the discriminator does not sow {what!r}: {hint}")
 
 
 def draw(

@@ -22,6 +22,18 @@ SHRUNK = {
     "width": 4,
 }
 
+# All that remembers something from step to step, moving fast enough for a few steps.
+MEMORY = {
+    "loss": "non_saturating, label_flipping(p=0.2)",
+    "penalties": "lecam, path_length(every=2), r1(weight=1, every=2)",
+    # The target is one that D always exceeds, so that p rises.
+    "augment": "ada(images_to_one=100, every=2, target=-1.5), flip",
+    "replay": 8,
+    "d_updates": 2,
+    "image_size": 8,
+    "data.source": "packaged",
+}
+
 TIMES = ("images_per_sec", "data_stall")
 
 

@@ -37,6 +37,9 @@ def raising(config):
 def total(critic, real, fake, key):
     return critic(real).sum()
 
+def stuck(gan, state, batch):
+    return state.step, {}
+
 class model:
     Generator = nets.Generator
 
@@ -188,6 +191,31 @@ ROWS = [
     ((RING, "--workdir=gs://bucket/run"), r"workdir gs:/bucket/run: it must lie in the file system"),
     (("--replay={}/nowhere",), r"nowhere is not a run: there is no \S+config.json"),
     (("--replay={}/no_images",), r"is not a run: there is no"),
+    ((RING, "--config.loss=non_saturating(a=1)"), r"the loss 'non_saturating' has no settings"),
+    ((RING, "--config.loss=least_squares(d=1)"), r"unknown option of loss 'least_squares' 'd'"),
+    ((RING, "--config.loss=hinge, label_smoothing"), r"label_smoothing needs a loss with labels"),
+    ((RING, "--config.loss=label_smoothing"), r"'label_smoothing' changes a loss: name one before it"),
+    ((RING, "--config.loss="), r"there is no loss: name one"),
+    ((RING, "--config.penalties=auxiliary_classifier"), r"'auxiliary_classifier' needs class labels: set --config.conditional=True"),
+    ((RING, "--config.conditional=True", "--config.penalties=auxiliary_classifier"), r"does not sow 'class_logits'.*conditioning"),
+    ((RING, "--config.penalties=lecam(decay=2)"), r"lecam: decay must be "),
+    ((RING, "--config.penalties=weight_clipping(limit=-1)"), r"weight_clipping: limit must be "),
+    ((RING, "--config.pack=3"), r"batch_size is 256: it must be a multiple of pack \(3\) times accumulate \(1\)"),
+    ((RING, "--config.accumulate=5"), r"it must be a multiple of pack \(1\) times accumulate \(5\)"),
+    ((RING, "--config.conditional=True", "--config.pack=2"), r"pack needs an unconditional GAN"),
+    ((RING, "--config.replay=8"), r"replay is 8: it must be 0, or at least batch_size \(256\)"),
+    ((RING, "--config.augment=ada"), r"augmentation 'ada' is for images, and these are points"),
+    ((RING, "--config.augment=instance_noise(sigma=1)"), r"unknown setting of augmentation 'instance_noise' 'sigma'"),
+    ((RING, "--config.discriminator=conditioning='projection'"), r"conditioning='projection' needs class labels"),
+    ((RING, "--config.generator=dropout=1.5"), r"dropout is 1.5"),
+    ((RING, "--config.discriminator=minibatch_std=7"), r"minibatch_std"),
+    ((*MNIST, "--config.model=resnet", "--config.image_size=32", "--config.generator=attention=7"), r"attention is 7"),
+    ((RING, "--config.step=extragradient", "--config.d_updates=2"), r"d_updates must be 1, and is 2"),
+    ((RING, "--config.step=unrolled"), r"for adam, add eps_root=1e-8"),
+    ((RING, "--config.step={}/mine.py:stuck"), r"the step returns another kind of state"),
+    ((RING, "--config.precision=float16"), r"unknown precision 'float16' \(valid: bfloat16, float32\)"),
+    ((RING, "--config.schedule=linear(warmup=-1)"), r"warmup must be a whole number below num_steps"),
+    ((RING, "--config.ema_halflife=-1.0"), r"ema_halflife is -1.0: it must be a number from 0 on"),
     # Of a workdir ({run} is a folder with runs of the ring that were harmed).
     ((RING, "--workdir={run}/json"), r"json/config.json is damaged"),
     ((RING, "--workdir={run}/wild"), r"wild/config.json is damaged"),

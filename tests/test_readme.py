@@ -1,11 +1,22 @@
 import re
+import shlex
 from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
 
-from gan_jax import build, sharding
+from gan_jax import (
+    augment,
+    build,
+    dynamics,
+    errors,
+    from_config,
+    losses,
+    penalties,
+    sharding,
+)
+from gan_jax import config as config_lib
 from gan_jax.preflight import check
 
 ROOT = Path(__file__).parents[1]
@@ -61,3 +72,44 @@ def test_commands_name_files_and_modules_that_exist():
     assert modules
     for path in files | scripts | modules:
         assert (ROOT / path).is_file(), path
+
+
+def section(title):
+    return TEXT.split(f"## {title}\n")[1].split("\n## ")[0]
+
+
+def test_every_objective_is_named():
+    named = set(re.findall(r"\b\w+\b", section("Change the objective")))
+    for module in (losses, penalties, augment, dynamics):
+        public = getattr(module, "__all__", None) or {
+            name
+            for name, value in vars(module).items()
+            if not name.startswith("_")
+            and (isinstance(value, losses.Loss) or getattr(value, "__code__", None))
+            and getattr(value, "__module__", "") != errors.__name__
+        }
+        assert public <= named, module.__name__
+
+
+HACKS = [row.split("|")[1:3] for row in section("The tips of GAN hacks").splitlines()]
+HACKS = [row for row in HACKS if row and row[0].strip()[:1].isdigit()]
+
+
+def test_all_seventeen_tips_are_answered():
+    assert [int(tip.split(".")[0]) for tip, _ in HACKS] == list(range(1, 18))
+
+
+@pytest.mark.parametrize(("tip", "line"), HACKS)
+def test_the_line_of_a_tip_is_a_config_that_can_be_trained(tip, line):
+    snippets = [code for code in re.findall(r"`([^`]*)`", line) if "=" in code]
+    assert snippets or "none is offered" in line or "default" in line or "guard" in line
+    for snippet in snippets:
+        config = config_lib.default()
+        config.conditional = "conditioning" in snippet
+        pairs = (word.split("=", 1) for word in shlex.split(snippet))
+        for key, value in pairs:
+            if value:
+                kind = type(config[key])
+                config[key] = value == "True" if kind is bool else kind(value)
+        gan = from_config(config, (8, 8, 1), 3)
+        check(gan, 8, sharding.make_mesh(1))

@@ -8,7 +8,7 @@ import sys
 import jax
 import numpy as np
 import pytest
-from runs import ROOT, SHRUNK, TIMES, records
+from runs import MEMORY, ROOT, SHRUNK, TIMES, records
 
 from gan_jax import hosts, sharding
 from gan_jax.errors import UserError
@@ -77,8 +77,9 @@ def assert_same_numbers(a, b, rtol=2e-3):
             "ring",
             {"replicas": 2, "d_updates": 2, "sharding": "fsdp", "width": 128, **SLOW},
         ),
+        ("mnist_mlp", {**MEMORY, **SLOW}),
     ],
-    ids=["fsdp", "replicas and fsdp"],
+    ids=["fsdp", "replicas and fsdp", "memory"],
 )
 def test_four_devices_train_as_one(config, how, tmp_path):
     how = {**HOW, **how}

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from runs import (
     CONFIGS,
+    MEMORY,
     ROOT,
     SHRUNK,
     TIMES,
@@ -79,8 +80,9 @@ def test_every_config_trains_and_samples(config, make, tmp_path):
         ("mnist", None, {"image_size": 8}),
         ("folder", "conditional", {"image_size": 8, "data.resident_mb": 0}),
         ("folder", None, {"image_size": 8, "data.resident_mb": 0, "replicas": 2}),
+        ("mnist_mlp", None, MEMORY),
     ],
-    ids=["points", "resident", "stream", "replicas"],
+    ids=["points", "resident", "stream", "replicas", "memory"],
 )
 def test_resume_equals_no_stop(name, arg, how, make, tmp_path):
     how = {**how, "num_steps": 6, "chunk": 1}
@@ -88,6 +90,17 @@ def test_resume_equals_no_stop(name, arg, how, make, tmp_path):
     train(make(name, arg, **{**how, "num_steps": 4}), tmp_path / "parts")
     train(make(name, arg, **how), tmp_path / "parts")
     assert_same_run(tmp_path / "whole", tmp_path / "parts")
+
+
+def test_all_that_remembers_moves(make, tmp_path):
+    """What the tests with `MEMORY` compare is not what it was at the start."""
+    train(make("mnist_mlp", **MEMORY, num_steps=4, checkpoint_every=4), tmp_path)
+    (state,) = states_of(tmp_path)
+    assert state.memory.keys() == {"lecam", "path_length", "ada", "replay"}
+    for memory in state.memory.values():
+        assert any(x.any() for x in jax.tree.leaves(memory))
+    assert state.memory["ada"]["p"] > 0
+    assert {"ada_p", "g_penalty_path_length"} <= set(records(tmp_path)[0])
 
 
 def test_a_killed_run_goes_on_from_its_last_checkpoint(make, tmp_path):
@@ -292,8 +305,9 @@ def test_user_files_name_a_loss_a_penalty_and_a_model(make, tmp_path):
         ("ring", None, {"penalties": "r1(every=2)", "d_updates": 2}),
         ("mnist_mlp", "conditional", {}),
         ("folder", None, {"image_size": 8, "data.resident_mb": 0}),
+        ("mnist_mlp", None, MEMORY),
     ],
-    ids=["points", "resident", "stream"],
+    ids=["points", "resident", "stream", "memory"],
 )
 def test_a_replica_is_the_run_with_its_seed(name, arg, how, make, tmp_path):
     how = {**how, "num_steps": 4, "sample_every": 4, "checkpoint_every": 4}
