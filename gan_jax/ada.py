@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from gan_jax.terms import marked
+from gan_jax.terms import check_flag, check_number, marked
 
 Memory = dict[str, Array]
 
@@ -93,6 +93,10 @@ def ada(
       images_to_one: see there.
       every: see there.
     """
+    for name, flag in (("geometric", geometric), ("color", color)):
+        check_flag(f"ada: {name}", flag)
+    for name, number in (("images_to_one", images_to_one), ("every", every)):
+        check_number(f"ada: {name}", number, zero=False)
     draws, transformed = _draws(key, memory["p"], len(images)), images
     if geometric:
         transformed = _warp(transformed, *_geometric_maps(draws[:8], images.shape[1:3]))

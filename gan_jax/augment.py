@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from gan_jax.ada import ada
-from gan_jax.terms import marked
+from gan_jax.terms import check_number, marked
 
 __all__ = ["ada", "color", "cutout", "flip", "instance_noise", "translation"]
 
@@ -32,6 +32,7 @@ def translation(key: Array, images: Array, *, ratio: float = 0.125) -> Array:
 
     Zhao et al. 2020 (arXiv:2006.10738), section 3.
     """
+    check_number("translation: ratio", ratio, below=1)
     _, height, width, _ = images.shape
     reach = [int(ratio * side + 0.5) for side in (height, width)]
     padded = jnp.pad(images, ((0, 0), *((r, r) for r in reach), (0, 0)))
@@ -71,6 +72,7 @@ def cutout(key: Array, images: Array, *, ratio: float = 0.5) -> Array:
     Its centre is anywhere in the image, so that some of it may lie outside. DeVries and
     Taylor 2017 (arXiv:1708.04552); Zhao et al. 2020 (arXiv:2006.10738), section 3.
     """
+    check_number("cutout: ratio", ratio)
     rows, columns = (
         _within(one, len(images), side, int(ratio * side + 0.5))
         for one, side in zip(jax.random.split(key), images.shape[1:3], strict=True)
@@ -95,6 +97,8 @@ def instance_noise(
     (arXiv:1610.04490); Arjovsky and Bottou 2017 (arXiv:1701.04862),
     section 3.
     """
+    check_number("instance_noise: scale", scale)
+    check_number("instance_noise: until", until, zero=False)
     sigma = scale / until * jnp.maximum(0, until - step)  # exactly 0 at `until`
     noise = jax.random.normal(key, images.shape)
     return (images + sigma * noise).astype(images.dtype)

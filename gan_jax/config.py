@@ -198,6 +198,11 @@ def validate(config: ConfigDict) -> None:
             f"batch_size is {config.batch_size}: it must be a multiple of pack "
             f"({config.pack}) times accumulate ({config.accumulate})"
         )
+    if config.replay and config.batch_size < 2 * config.accumulate:
+        raise UserError(
+            f"replay needs two samples or more at a time: batch_size is "
+            f"{config.batch_size} and accumulate {config.accumulate}"
+        )
     if 0 < config.replay < config.batch_size:
         raise UserError(
             f"replay is {config.replay}: it must be 0, or at least batch_size "

@@ -4,11 +4,14 @@
 way; a config names one, `step='extragradient'`.
 """
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
 from gan_jax import game, steps
+from gan_jax.errors import UserError
 from gan_jax.gan import GAN
 from gan_jax.state import TrainState
 from gan_jax.steps import Metrics, alternating, d_step, d_steps, g_step
@@ -27,18 +30,25 @@ def simultaneous(
     return after.replace(d=after_d.d), d_metrics | g_metrics
 
 
-@marked(d_updates=1)
+@marked(d_updates=1, evaluations=2)
 def extragradient(
     gan: GAN, state: TrainState, batch: dict
 ) -> tuple[TrainState, Metrics]:
     """Updates both players by their gradients at a point one step ahead.
 
-    Gidel et al. 2019 (arXiv:1802.10551), algorithm 1, with the batch and the noise of
-    the extrapolation used again for the update; an optimizer's moments take part in
-    both. The metrics are of the point ahead.
+    Gidel et al. 2019 (arXiv:1802.10551), section 3, with the batch and the noise of the
+    extrapolation used again for the update. An optimizer's moments take part in both;
+    statistics and what terms remember move once. The metrics are of the point ahead.
     """
     ahead, _ = simultaneous(gan, state, batch)
-    after, metrics = simultaneous(gan, ahead.replace(step=state.step), batch)
+    ahead = ahead.replace(
+        step=state.step,
+        memory=state.memory,
+        d=ahead.d.replace(stats=state.d.stats),
+        g=ahead.g.replace(stats=state.g.stats),
+    )
+    free = dataclasses.replace(gan, constraints=())
+    after, metrics = simultaneous(free, ahead, batch)
 
     def moved(before, ahead, after):
         move = jax.tree.map(jnp.subtract, after.params, ahead.params)
@@ -48,9 +58,7 @@ def extragradient(
         moved(*(getattr(s, player) for s in (state, ahead, after))) for player in "dg"
     )
     d = d.replace(params=game.constrained(gan, d.params, state.step))
-    average = gan.ema.update(
-        state.ema, game.variables(g), state.step, len(batch["image"])
-    )
+    average = steps.averaged(gan, state, g, batch)
     return after.replace(d=d, g=g, ema=average), metrics
 
 
@@ -64,7 +72,12 @@ def unrolled(
     which would follow, and its gradient goes through D's updates, by D's own optimizer
     on the last part of the batch, with fresh noise each. D itself makes its usual
     updates.
+
+    Raises:
+      UserError: `k` is no whole number from 0 on.
     """
+    if type(k) is not int or k < 0:
+        raise UserError(f"unrolled(k={k!r}): k must be a whole number from 0 on")
     state, last, d_metrics = d_steps(gan, state, batch)
 
     def opponent(params):

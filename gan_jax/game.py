@@ -35,7 +35,7 @@ def d_objective(gan: GAN, state: TrainState, keys: Keys, params, carried, part, 
     """
     (stats, memory), keys = carried, keys if i is None else keys.part(i)
     labels, latents = part.get("label"), part["latents"]
-    key, g = keys("d_dropout"), variables(state.g)
+    d, g, key = {"params": params, **stats}, variables(state.g), keys("d_dropout")
     fake, _ = generate(gan, g, latents, labels, key=key)
     if gan.replay:
         fake, buffer = replay.mixed(memory["replay"], fake, keys("replay"))
@@ -45,7 +45,6 @@ def d_objective(gan: GAN, state: TrainState, keys: Keys, params, carried, part, 
         gan, params, stats, real, fake, labels
     )
     loss = gan.loss.draw(keys("labels")).d(real_logits, fake_logits).mean()
-    d = {"params": params, **state.d.stats}
     given = views(gan, d, g, labels, key) | {
         "params": params,
         **{"real": real, "fake": fake, "labels": labels, "latents": latents},
@@ -93,7 +92,7 @@ def views(gan: GAN, d, g, labels, key: Array, fixed: tuple = ()) -> dict:
         return discriminate(gan, d["params"], stats, x, labels, fixed=fixed)[0]
 
     def see(what):
-        return lambda x: observe(gan, d["params"], stats, x, labels, what)
+        return lambda x: observe(gan, d["params"], stats, x, labels, what, fixed)
 
     return {
         "critic": critic,
@@ -229,7 +228,8 @@ def adapted(gan: GAN, memory: dict, real_logits: Array) -> tuple[dict, dict]:
     metrics = {}
     for term in gan.augment:
         if adapt := getattr(term.function, "adapt", None):
-            own = adapt(memory[term.name], real_logits, **dict(term.settings))
+            judged = real_logits.repeat(gan.pack)  # a logit for each image
+            own = adapt(memory[term.name], judged, **dict(term.settings))
             memory = memory | {term.name: own}
             metrics[f"{term.name}_p"] = own["p"]
     return memory, metrics

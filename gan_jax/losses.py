@@ -22,6 +22,7 @@ from jax import Array
 from jax.nn import logsumexp, relu, softplus
 
 from gan_jax.errors import UserError, unknown
+from gan_jax.terms import MAX
 
 
 class Loss(NamedTuple):
@@ -371,7 +372,7 @@ def _needs_labels(name: str, loss: Loss) -> None:
 
 
 def _is_number(x) -> bool:
-    return isinstance(x, int | float) and math.isfinite(x)
+    return type(x) in (int, float) and abs(x) <= MAX
 
 
 def _is_interval(x) -> bool:

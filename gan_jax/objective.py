@@ -78,7 +78,7 @@ def _called(kind: str, name: str, function: Callable, given: tuple, settings) ->
         return function(*given, **settings)
     except UserError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise UserError(f"{what} fails: {resolve.one_line(error)}") from error
 
 
@@ -139,7 +139,7 @@ def build_penalties(text: str) -> tuple[tuple[Penalty, ...], tuple[Penalty, ...]
         every = given.pop("every", 1)
         if type(every) is not int or not 1 <= every < 2**31:
             raise UserError(f"penalty {name!r}: every must be a whole number from 1 on")
-        if not isinstance(weight, int | float) or not 0 <= weight <= MAX_WEIGHT:
+        if type(weight) not in (int, float) or not 0 <= weight <= MAX_WEIGHT:
             raise UserError(f"penalty {name!r}: weight must be a number from 0 on")
         penalty = Penalty(
             name=_short(name),
@@ -185,10 +185,10 @@ def _function(kind: str, name: str, given: dict, home) -> tuple[Callable, dict]:
     how = _HOW if kind == "penalty" else ()
     if getattr(function, "constraint", False):
         how = ("every",)
-    valid = terms.settings(function) | set(how)
+    valid = terms.settings_of(kind, name, function) | set(how)
     for key in given:
         if key not in valid:
-            raise unknown(f"setting of {kind} {name!r}", key, valid or ("none",))
+            raise unknown(f"setting of {kind} {name!r}", key, valid)
     return function, dict(given)
 
 

@@ -30,7 +30,7 @@ def build(
       schedule: 'constant', or 'linear' or 'cosine' to zero at `num_steps`; each as
         `'linear(warmup=500)'` with a rise from zero over so many steps.
       num_steps: how many steps the run makes.
-      updates: of the player in a step.
+      updates: how often it is called in a step.
 
     Raises:
       UserError: no such optimizer, argument or schedule.
@@ -68,7 +68,7 @@ def _schedule(text: str, rate: float, num_steps: int, updates: int):
     for key in how.keys() - {"warmup"}:
         raise unknown(f"setting of schedule {name!r}", key, ("warmup",))
     warmup = how.get("warmup", 0)
-    if not isinstance(warmup, int) or not 0 <= warmup < num_steps:
+    if type(warmup) is not int or not 0 <= warmup < num_steps:
         raise UserError(
             f"schedule {text!r}: warmup must be a whole number below num_steps "
             f"({num_steps})"
@@ -89,8 +89,9 @@ def _is_optimizer(value) -> bool:
 def gradient(objective: Callable, params, carried, batch: dict, parts: int):
     """Differentiates the mean of an objective over a batch, a part at a time.
 
-    For a network that takes examples apart it is the gradient of the whole batch, at
-    the memory of a part.
+    At the memory of a part it is the gradient of the whole batch where networks take
+    examples apart and the objective is a mean over them; what is of a batch (its
+    statistics, means in a loss, groups, what terms remember) is of each part.
 
     Args:
       objective: `(params, carried, part of the batch, its number) -> (value, (carried,
@@ -132,8 +133,9 @@ class Average:
       rate: the weight of the average in an update, in [0, 1). It is at most
         `(1 + step) / (10 + step)`, so that the average forgets the initial weights at
         once and is worth sampling from the first steps on.
-      halflife: in images; where it is above 0 it takes the place of `rate`: after so
-        many images a generator counts half (Karras et al. 2020, arXiv:1912.04958).
+      halflife: in images that D has been shown; where it is above 0 it takes the
+        place of `rate`: after so many images a generator counts half (Karras et al.
+        2020, arXiv:1912.04958).
       rampup: the half-life is at most this share of the images seen so far (Karras et
         al. 2020, arXiv:2006.06676, appendix C: 0.05); 0 for no such bound.
     """

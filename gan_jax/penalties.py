@@ -1,10 +1,11 @@
 r"""Terms that are added to an objective: `(critic, real, fake, key) -> [batch]`.
 
 `critic` maps a batch of examples to logits `[batch]`; `real` and `fake` are batches of
-one shape, `[batch, *shape]`; `key` is a PRNG key for what the term draws. It returns
-one value per example, of which the step takes the mean; what is of the whole batch,
-such as a norm of parameters, is broadcast. A config names terms with a weight and how
-often they are applied: `penalties = 'r1(weight=10, every=16), lecam'`.
+one shape, as the discriminator sees them, augmented and packed; `key` is a PRNG key for
+what the term draws. It returns one value per example, of which the step takes the mean;
+what is of the whole batch, such as a norm of parameters, is broadcast. A config names
+terms with a weight and how often they are applied:
+`penalties = 'r1(weight=10, every=16), lecam'`.
 
 Your own is any such function, named as `my_file.py:name`. A keyword-only argument with
 a default is a setting that a config may give, as in `lecam(decay=0.9)`. One without a
@@ -18,7 +19,8 @@ default asks for something more by its name:
                   discriminator's auxiliary classifier
     generator     a function: latents [batch, size] -> examples, in training, each of
                   the class that its place in the batch has
-    latents       [batch, size], those that `fake` was made of
+    latents       [batch, size], those that the update's samples are made of; `fake`
+                  has been augmented since, and may be of earlier samples
     params        a pytree, the parameters of the player that is updated
     memory        a dictionary of float32 arrays that lasts from step to step; the term
                   then returns `([batch], new_memory)`
@@ -98,8 +100,8 @@ def gradient_penalty(
     Raises:
       UserError: the target is negative.
     """
-    regularisers.check_number("gradient_penalty: target", target)
-    regularisers.check_flag("gradient_penalty: one_sided", one_sided)
+    terms.check_number("gradient_penalty: target", target)
+    terms.check_flag("gradient_penalty: one_sided", one_sided)
     excess = regularisers.norm(_gradient(critic, _between(key, real, fake))) - target
     return jnp.square(jnp.maximum(excess, 0) if one_sided else excess)
 
@@ -169,7 +171,7 @@ def lecam(
     Raises:
       UserError: the decay is outside of [0, 1).
     """
-    regularisers.check_number("lecam: decay", decay, below=1)
+    terms.check_number("lecam: decay", decay, below=1)
     means = {"real": real_logits.mean(), "fake": fake_logits.mean()}
     anchor, memory = regularisers.moving_averages(memory, means, decay)
     to_fake = jnp.square(real_logits - anchor["fake"])
@@ -200,7 +202,7 @@ def cr(
     Raises:
       UserError: the scale is no positive number.
     """
-    regularisers.check_number("cr: scale", scale, zero=False)
+    terms.check_number("cr: scale", scale, zero=False)
     return jnp.square(real_logits - critic(_transform(key, real, scale)))
 
 
@@ -222,7 +224,7 @@ def bcr(
     Raises:
       UserError: the scale is no positive number.
     """
-    regularisers.check_number("bcr: scale", scale, zero=False)
+    terms.check_number("bcr: scale", scale, zero=False)
     real_key, fake_key = jax.random.split(key)
     of_real = real_logits - critic(_transform(real_key, real, scale))
     of_fake = fake_logits - critic(_transform(fake_key, fake, scale))

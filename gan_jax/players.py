@@ -78,7 +78,9 @@ def discriminate_both(gan: GAN, params, stats, real: Array, fake: Array, labels)
     return *logits.reshape(-1, 2).T, stats
 
 
-def observe(gan: GAN, params, stats, examples: Array, labels, what: str) -> Array:
+def observe(
+    gan: GAN, params, stats, examples: Array, labels, what: str, fixed: tuple = ()
+) -> Array:
     """Returns what the discriminator leaves beside its logits, see gan_jax.models.
 
     Args:
@@ -88,12 +90,13 @@ def observe(gan: GAN, params, stats, examples: Array, labels, what: str) -> Arra
       examples: `[batch, *shape]`.
       labels: `[batch]` for a conditional GAN.
       what: the name that it is sown by, such as `features`.
+      fixed: collections of `stats` that this pass leaves as they are.
 
     Raises:
       UserError: it leaves nothing of that name.
     """
     variables = {"params": params, **stats, _SEEN: {}}
-    _, moved = _apply(gan, gan.discriminator, variables, examples, labels, True)
+    _, moved = _apply(gan, gan.discriminator, variables, examples, labels, True, fixed)
     for path, leaf in jax.tree_util.tree_leaves_with_path(moved[_SEEN]):
         if any(getattr(part, "key", None) == what for part in path):
             return leaf.astype(jnp.float32)
@@ -144,7 +147,7 @@ def render(
       state: the array half.
       latents: `[num, size]`.
       labels: `[num]` for a conditional GAN.
-      key: a PRNG key, for a generator with dropout, which it has in samples too.
+      key: a PRNG key; a generator with dropout, which acts in samples too, needs it.
     """
     dropout = None if key is None else purpose_key(key, 0, "dropout")
     examples, _ = generate(gan, state.ema, latents, labels, train=False, key=dropout)

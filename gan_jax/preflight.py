@@ -5,15 +5,17 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from gan_jax import dynamics, game, steps
+from gan_jax import game, steps
 from gan_jax.errors import UserError
 from gan_jax.gan import GAN
 from gan_jax.resolve import one_line
 from gan_jax.sharding import DATA
+from gan_jax.steps import alternating
+from gan_jax.terms import asks_for
 
 
 def check(gan: GAN, batch_size: int, mesh: jax.sharding.Mesh) -> None:
-    """Checks that the networks, the loss and the penalties fit each other.
+    """Checks that the networks, the loss, the terms and the step fit each other.
 
     Args:
       gan: what to check.
@@ -24,11 +26,6 @@ def check(gan: GAN, batch_size: int, mesh: jax.sharding.Mesh) -> None:
       UserError: a part raises, or returns another shape than it must; or the devices
         cannot share a batch evenly.
     """
-    if len(gan.shape) == 3 and gan.range is None:
-        raise UserError(
-            "generator.output is 'linear', which is for points: images need 'tanh' "
-            "or 'sigmoid'"
-        )
     parts = gan.accumulate * gan.pack
     if batch_size % (mesh.shape[DATA] * parts):
         times = f" times accumulate * pack ({parts})" if parts > 1 else ""
@@ -36,23 +33,43 @@ def check(gan: GAN, batch_size: int, mesh: jax.sharding.Mesh) -> None:
             f"batch_size is {batch_size}: it must be a multiple of the number of "
             f"devices that share it ({mesh.shape[DATA]}){times}"
         )
-    _check_networks(gan, batch_size)
-    _check_loss(gan, batch_size)
-    _check_terms(gan, batch_size)
+    part = batch_size // gan.accumulate
+    check_generator(gan, part)
+    _check_discriminator(gan, part)
+    _check_loss(gan, part)
     _check_optimizers(gan)
-    _check_step(gan, batch_size)
+    _check_terms(gan, part)
+    if gan.step is not alternating:
+        _check_step(gan, batch_size)
 
 
-def _check_networks(gan: GAN, batch_size: int) -> None:
-    latents = _float(batch_size, gan.latent.size)
-    logits, packs = _logits(gan, batch_size), _packs(gan, batch_size)
-    samples = _float(batch_size, *gan.shape)
-    for name, module, given, wanted in (
-        ("Generator", gan.generator, latents, samples),
-        ("Discriminator", gan.discriminator, packs, logits),
-    ):
-        arguments = (_key(), given, _labels(batch_size))
-        _expect(f"the model's {name}", _applied(module), arguments, wanted)
+def check_generator(gan: GAN, num: int) -> None:
+    """Checks that the generator makes `num` examples of the GAN's shape.
+
+    Raises:
+      UserError: it does not.
+    """
+    if len(gan.shape) == 3 and gan.range is None:
+        raise UserError(
+            "generator.output is 'linear', which is for points: images need 'tanh' "
+            "or 'sigmoid'"
+        )
+    arguments = (_key(), _float(num, gan.latent.size), _labels(num))
+    wanted = _float(num, *gan.shape)
+    _expect("the model's Generator", _applied(gan.generator), arguments, wanted)
+
+
+def _check_discriminator(gan: GAN, num: int) -> None:
+    module, wanted = gan.discriminator, _logits(gan, num)
+    arguments = (_key(), _packs(gan, num), _labels(num))
+    _expect("the model's Discriminator", _applied(module), arguments, wanted)
+    asked = [asks_for(penalty.function) for penalty in gan.penalties]
+    auxiliary = getattr(module, "conditioning", "") == "auxiliary"
+    if auxiliary and not any("classify" in names for names in asked):
+        raise UserError(
+            "discriminator conditioning='auxiliary' has a classifier that nothing "
+            "trains: add --config.penalties=auxiliary_classifier"
+        )
 
 
 def _check_loss(gan: GAN, batch_size: int) -> None:
@@ -65,7 +82,7 @@ def _check_loss(gan: GAN, batch_size: int) -> None:
 def _check_terms(gan: GAN, batch_size: int) -> None:
     logits, packs = _logits(gan, batch_size), _packs(gan, batch_size)
     batch, step = _float(batch_size, *gan.shape), jax.ShapeDtypeStruct((), jnp.int32)
-    state = jax.eval_shape(steps.init_state, gan, _key())
+    state = _traced("the first state", steps.init_state, gan, _key())
     for term in gan.augment:
         memory = state.memory.get(term.name)
 
@@ -91,20 +108,24 @@ def _check_terms(gan: GAN, batch_size: int) -> None:
             )
             asked |= given | {"params": state.d.params}
             own = state.memory.get(penalty.name)
-            return game.values_of(penalty, key, own, asked)[0]
+            return game.values_of(penalty, key, own, asked)
 
-        arguments = (state, given, _key())
-        _expect(f"the penalty {penalty.name!r}", penalise, arguments, logits)
+        arguments, what = (state, given, _key()), f"the penalty {penalty.name!r}"
+        _expect(what, lambda *args: penalise(*args)[0], arguments, logits)
+        after = _traced(what, penalise, *arguments)[1]
+        if _shapes(after) != _shapes(state.memory.get(penalty.name)):
+            raise UserError(f"{what} returns another kind of memory than it is given")
 
 
 def _check_step(gan: GAN, batch_size: int) -> None:
-    """Checks that a step which is not ours leaves a state like the one before."""
-    if getattr(gan.step, "func", gan.step).__module__ == dynamics.__name__:
-        return
+    """Checks that a step leaves a state like the one before."""
     state = jax.eval_shape(steps.init_state, gan, _key())
     size = batch_size * gan.d_updates
     batch = {"image": _float(size, *gan.shape), "label": _labels(size)}
-    after, metrics = _traced("the step", gan.step, gan, state, batch)
+    made = _traced("the step", gan.step, gan, state, batch)
+    if not isinstance(made, tuple) or len(made) != 2:
+        raise UserError("the step must return the new state and the metrics")
+    after, metrics = made
     if _shapes(after) != _shapes(state):
         raise UserError("the step returns another kind of state than it is given")
     if any(x.shape for x in jax.tree.leaves(metrics)):
@@ -157,6 +178,11 @@ def _float(*shape: int) -> jax.ShapeDtypeStruct:
 
 
 def _traced(what: str, function: Callable, *given):
+    """Returns the shapes of what a function gives.
+
+    Raises:
+      UserError: it raises; says what does, and the first line of why.
+    """
     try:
         return jax.eval_shape(function, *given)
     except UserError:

@@ -13,12 +13,10 @@ from jax import Array
 from jax.lax import stop_gradient
 
 from gan_jax.errors import UserError
-from gan_jax.terms import marked
+from gan_jax.terms import check_flag, check_number, marked
 
 Critic = Callable[[Array], Array]
 Memory = dict[str, Array]
-MAX = float(jnp.finfo(jnp.float32).max)
-
 # --- What the generator makes -------------------------------------------------------
 
 
@@ -53,8 +51,9 @@ def zcr(
     check_number("zcr: gamma", gamma)
     noise = jax.random.normal(key, latents.shape).astype(latents.dtype)
     near = generator(latents + sigma * noise)
-    change = critic(stop_gradient(fake)) - critic(stop_gradient(near))
-    spread = jnp.square(fake - near).mean(range(1, fake.ndim))
+    made = generator(latents)  # `fake` may be augmented, or of earlier samples
+    change = critic(stop_gradient(made)) - critic(stop_gradient(near))
+    spread = jnp.square(made - near).mean(range(1, made.ndim))
     return jnp.square(change) - gamma * spread
 
 
@@ -130,7 +129,8 @@ def mode_seeking(
     if len(latents) < 2:
         raise UserError("mode_seeking compares latents: take a batch_size of 2 or more")
     others = jnp.roll(latents, 1, axis=0)
-    apart = jnp.abs(fake - generator(others)).mean() / jnp.abs(latents - others).mean()
+    change = jnp.abs(generator(latents) - generator(others)).mean()
+    apart = change / jnp.abs(latents - others).mean()
     return jnp.broadcast_to(1 / (apart + 1e-5), len(real))
 
 
@@ -246,17 +246,3 @@ def moving_averages(memory: Memory, values: Memory, decay: float):
     new = optax.tree.cast(new, jnp.float32)
     memory = optax.incremental_update(new, memory, 1 - decay)
     return {name: memory[name] / memory["weight"] for name in values}, memory
-
-
-def check_number(setting: str, value, *, below: float = MAX, zero: bool = True):
-    """Refuses a setting that is no number from 0 to `below`, itself excluded."""
-    fits = isinstance(value, int | float) and 0 <= value < below
-    if not fits or (value == 0 and not zero):
-        interval = f"{'[' if zero else '('}0, {below:.6g})"
-        raise UserError(f"{setting} must be a number in {interval}, not {value!r}")
-
-
-def check_flag(setting: str, value):
-    """Refuses a setting that is neither True nor False."""
-    if not isinstance(value, bool):
-        raise UserError(f"{setting} must be True or False, not {value!r}")

@@ -1,8 +1,7 @@
 """A history of samples, of which the discriminator is shown some again.
 
 Shrivastava et al. 2017 (arXiv:1612.07828), section 2.3: half of each batch of samples
-comes from a buffer, and half of the new ones take the places of those in it that are
-drawn at random.
+is drawn from a buffer, and those that are new take places in it, drawn anew.
 """
 
 import jax
@@ -21,7 +20,7 @@ def start(size: int, shape: tuple[int, ...]) -> dict[str, Array]:
 
 
 def mixed(buffer: dict[str, Array], new: Array, key: Array) -> tuple[Array, dict]:
-    """Exchanges half of the new samples for earlier ones, once there are some.
+    """Exchanges half of the new samples for ones of the buffer, once it has some.
 
     Args:
       buffer: of at least half as many samples as a batch has.
@@ -29,17 +28,16 @@ def mixed(buffer: dict[str, Array], new: Array, key: Array) -> tuple[Array, dict
       key: a PRNG key.
 
     Returns:
-      Samples `[batch, *shape]`, half of them new, and the new buffer.
+      Samples `[batch, *shape]`, half of them new, and the buffer with those taken in.
     """
     samples, filled = buffer["samples"], buffer["filled"]
-    size, half = len(samples), len(new) // 2
-    # Places that are free come first, in their order; then the draw decides.
-    free = jnp.arange(size) >= filled
-    order = jnp.where(free, -1.0, jax.random.uniform(key, (size,)))
-    where = jnp.argsort(order)[:half]
-    old = jnp.where(
-        free[where].reshape(-1, *[1] * (new.ndim - 1)), new[:half], samples[where]
-    )
-    samples = samples.at[where].set(new[:half])
-    filled = jnp.minimum(filled + half, size)
-    return jnp.concatenate([old, new[half:]]), {"samples": samples, "filled": filled}
+    half, (show_key, place_key) = len(new) // 2, jax.random.split(key)
+    shown = jax.random.uniform(show_key, (half,)) * filled
+    old = jnp.where(filled > 0, samples[shown.astype(jnp.int32)], new[:half])
+    new = new[half:]
+    # Places that are free are taken in their order, before any that is drawn.
+    order = jax.random.uniform(place_key, (len(samples),))
+    order = jnp.where(jnp.arange(len(samples)) < filled, order, -1.0)
+    samples = samples.at[jnp.argsort(order)[:half]].set(new[:half])
+    filled = jnp.minimum(filled + half, len(samples))
+    return jnp.concatenate([old, new]), {"samples": samples, "filled": filled}

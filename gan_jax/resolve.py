@@ -28,7 +28,8 @@ MAY_NAME_CODE = (
     "d_optimizer",
 )
 
-_CALL = re.compile(r"\s*+([^,()\s]++)\s*+(?:\(([^()]*+)\)\s*+)?(?:,|$)")
+_SETTINGS = r"\(((?:[^()]++|\([^()]*+\))*+)\)"  # with tuples in them
+_CALL = re.compile(rf"\s*+([^,()\s]++)\s*+(?:{_SETTINGS}\s*+)?(?:,|$)")
 
 
 def parse_calls(text: str) -> list[tuple[str, dict[str, Any]]]:
@@ -76,7 +77,10 @@ def parse_keywords(text: str) -> dict[str, Any]:
         plain = isinstance(call, ast.Call) and isinstance(call.func, ast.Name)
         if not plain or call.args or any(k.arg is None for k in call.keywords):
             raise ValueError
-        return {k.arg: ast.literal_eval(k.value) for k in call.keywords}
+        given = {k.arg: ast.literal_eval(k.value) for k in call.keywords}
+        if len(given) < len(call.keywords):  # one of them twice
+            raise ValueError
+        return given
     except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError):
         raise UserError(f"cannot read {text!r}: write key=value, ...") from None
 

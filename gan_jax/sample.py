@@ -29,7 +29,7 @@ from gan_jax.data.source import MAX_PIXELS
 from gan_jax.errors import UserError
 from gan_jax.gan import GAN
 from gan_jax.players import draw, render
-from gan_jax.preflight import check
+from gan_jax.preflight import check_generator
 from gan_jax.resolve import one_line
 from gan_jax.state import TrainState
 from gan_jax.writers import save_examples
@@ -158,7 +158,7 @@ def _built(
     if not (images or shape == (2,)) or math.prod(shape) > 4 * MAX_PIXELS:
         raise ValueError(f"there are no examples of shape {shape}")
     gan = from_config(_without_code(config, model, optimizers), shape, num_classes)
-    check(gan, 1, sharding.make_mesh(1))
+    check_generator(gan, 1)
 
     def init():
         key = replicas.root_key(0, config.replicas)

@@ -117,7 +117,7 @@ def g_step_against(gan: GAN, state: TrainState, batch: dict, opponent):
         gan.accumulate,
     )
     g = _updated(gan.g_tx, state.g, grads, stats)
-    ema = gan.ema.update(state.ema, game.variables(g), state.step, len(batch["image"]))
+    ema = averaged(gan, state, g, batch)
     metrics["g_grad_norm"] = optax.tree.norm(grads)
     metrics["g_param_norm"] = optax.tree.norm(g.params)
     return state.replace(g=g, ema=ema, step=state.step + 1, memory=memory), metrics
@@ -168,6 +168,12 @@ def train_step(gan: GAN, state: TrainState, batch: dict) -> tuple[TrainState, Me
       The new state, one step on, and the metrics of both players.
     """
     return gan.step(gan, state, batch)
+
+
+def averaged(gan: GAN, state: TrainState, g: Player, batch: dict):
+    """Returns the average after the update to `g`, which had one part of the images."""
+    images = len(batch["image"]) * gan.d_updates
+    return gan.ema.update(state.ema, game.variables(g), state.step, images)
 
 
 def _with_noise(gan: GAN, batch: dict, key: Array) -> dict:

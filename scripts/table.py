@@ -88,6 +88,8 @@ def measure(loss: str, penalties: str) -> tuple[str, str]:
     ring, found = toy.ring(), []
     for replica in range(SEEDS.value):
         gan, state = sample.load(path, replica=replica)
+        if int(state.step) < STEPS.value:
+            return f"seed {replica} not finite at {int(state.step)}", "–"
         samples = np.asarray(draw(gan, state, jax.random.key(0), NUM))
         found.append(coverage(samples, ring.centres, ring.scale))
     modes, quality = np.array(found).T

@@ -40,6 +40,17 @@ def total(critic, real, fake, key):
 def stuck(gan, state, batch):
     return state.step, {}
 
+def only_state(gan, state, batch):
+    return state
+
+def swollen(critic, real, fake, key, *, memory):
+    return critic(real), {"mean": real}
+
+def spelled(critic, real, fake, key, *, memory):
+    return critic(real), memory
+
+swollen.memory, spelled.memory = {"mean": 0.0}, "nothing"
+
 class model:
     Generator = nets.Generator
 
@@ -129,7 +140,7 @@ ROWS = [
     ((RING, "--config.data.source={}/empty.py"), r"data source \S+ does not define load"),
     ((RING, "--config.data.source={}/mine.py:raising"), r"data source \S+ fails: ZeroDivisionError"),
     ((RING, "--config.penalties={}/mine.py:no_loss"), r"no_loss' is no function"),
-    (("--config={}/bare.py",), r"the config lacks batch_size, .*gan_jax.config.default\(\)"),
+    (("--config={}/bare.py",), r"the config lacks accumulate, .*gan_jax.config.default\(\)"),
     ((RING, "--config.batch_size=0"), r"batch_size is 0: it must be at least 1"),
     ((RING, "--config.num_steps=-5"), r"num_steps is -5: it must be at least 1"),
     ((RING, "--config.ema_decay=1.0"), r"ema_decay is 1.0"),
@@ -213,9 +224,21 @@ ROWS = [
     ((RING, "--config.step=extragradient", "--config.d_updates=2"), r"d_updates must be 1, and is 2"),
     ((RING, "--config.step=unrolled"), r"for adam, add eps_root=1e-8"),
     ((RING, "--config.step={}/mine.py:stuck"), r"the step returns another kind of state"),
-    ((RING, "--config.precision=float16"), r"unknown precision 'float16' \(valid: bfloat16, float32\)"),
+    ((RING, "--config.precision=float16"), r"unknown precision 'float16'; did you mean 'bfloat16'\? \(valid: bfloat16, float32\)"),
     ((RING, "--config.schedule=linear(warmup=-1)"), r"warmup must be a whole number below num_steps"),
     ((RING, "--config.ema_halflife=-1.0"), r"ema_halflife is -1.0: it must be a number from 0 on"),
+    ((RING, "--config.step=unrolled(k=-1)", "--config.optimizer=sgd(learning_rate=1.0)"), r"unrolled\(k=-1\): k must be a whole number"),
+    ((RING, "--config.step=unrolled", "--config.optimizer=lbfgs(learning_rate=1.0)"), r"the optimizer fails: TypeError"),
+    ((RING, "--config.step={}/mine.py:only_state"), r"the step must return the new state and the metrics"),
+    ((RING, "--config.penalties=builtins.max"), r"penalty 'builtins.max' is no Python function"),
+    ((RING, "--config.penalties=r1(weight=1, weight=2)"), r"cannot read 'weight=1, weight=2'"),
+    ((RING, "--config.penalties={}/mine.py:swollen"), r"'swollen' returns another kind of memory than it is given"),
+    ((RING, "--config.penalties={}/mine.py:spelled"), r"the first state fails: "),
+    ((RING, "--config.augment=instance_noise(until=0)"), r"instance_noise: until must be a number in \(0, 3e\+38\), not 0"),
+    ((RING, "--config.replay=256", "--config.accumulate=256"), r"replay needs two samples or more at a time"),
+    ((RING, "--config.loss=least_squares(b=1e300)"), r"least_squares\(a=0.0, b=1e\+300, c=1.0\)"),
+    ((RING, "--config.loss=non_saturating, noisy_labels(real=(3, 4))"), r"noisy_labels"),
+    ((RING, "--config.conditional=True", "--config.discriminator=conditioning='auxiliary'"), r"a classifier that nothing trains: add --config.penalties=auxiliary_classifier"),
     # Of a workdir ({run} is a folder with runs of the ring that were harmed).
     ((RING, "--workdir={run}/json"), r"json/config.json is damaged"),
     ((RING, "--workdir={run}/wild"), r"wild/config.json is damaged"),

@@ -130,9 +130,39 @@ def test_every_step_makes_one_step_and_averages_what_it_made():
         ({"step": "g_step"}, "unknown step 'g_step'"),
         ({"step": "unrolled(depth=2)"}, "unknown setting of step 'unrolled' 'depth'"),
         ({"step": "extragradient", "d_updates": 2}, "d_updates must be 1, and is 2"),
-        ({"step": "unrolled"}, "no derivative where a gradient is 0: .*eps_root"),
+        (
+            {"step": "unrolled"},
+            "no derivative where a gradient is 0: .*eps_root",
+        ),
     ],
 )
 def test_refuses(how, message):
     with pytest.raises(UserError, match=message):
         gan_jax.build(**POINTS, **how)
+
+
+def test_a_schedule_ends_with_the_run_however_often_a_step_calls_the_optimizer():
+    for step in ("alternating", "extragradient"):
+        gan = make(step, schedule="linear", num_steps=10)
+        moves = np.abs(np.diff(path(gan, 12), axis=0)).max(1)
+        assert (moves[:10] > 1e-4).all(), step
+        assert (moves[10:] < 1e-7).all(), step
+
+
+def test_an_extragradient_step_is_projected_once():
+    how = {"penalties": "weight_clipping(limit=0.45)"}  # psi starts at 0.5
+    points = path(make("extragradient", **how), 3)
+    (theta, psi), (_, got) = points[:2]
+    ahead = min(psi - H * theta, 0.45), theta + H * psi  # of psi, of theta
+    np.testing.assert_allclose(got, min(psi - H * ahead[1], 0.45), atol=1e-6)
+    assert (points[1:, 1] <= 0.45001).all()
+
+
+def test_what_terms_remember_moves_once_in_an_extragradient_step():
+    batch = {"image": jax.random.normal(KEY, (6, 2))}
+    weights = []
+    for step in ("simultaneous", "extragradient"):
+        gan = gan_jax.build(**POINTS, step=step, penalties="lecam")
+        after, _ = STEP(gan, jax.jit(gan_jax.init_state)(gan, KEY), batch)
+        weights.append(float(after.memory["lecam"]["weight"]))
+    np.testing.assert_allclose(weights, 0.01, rtol=1e-4)

@@ -88,25 +88,28 @@ def test_the_network_sees_a_part_at_a_time():
 # --- Replay -------------------------------------------------------------------------
 
 
-def test_replay_shows_half_of_what_it_was_given_before():
-    buffer = replay.start(8, (1,))
+def test_replay_shows_samples_of_before_again_and_again():
+    """A buffer's sample stays for about size / half updates, drawn in each of them."""
+    mixed, buffer = jax.jit(replay.mixed), replay.start(8, (1,))
     given, shown = [], []
-    for step in range(40):
+    for step in range(200):
         new = 1.0 + step * 6 + jnp.arange(6.0)[:, None]  # all different, none 0
-        samples, buffer = replay.mixed(buffer, new, jax.random.key(step))
+        held = set(buffer["samples"][: int(buffer["filled"]), 0].tolist())
+        samples, after = mixed(buffer, new, jax.random.key(step))
         np.testing.assert_array_equal(samples[3:], new[3:])
         old = samples[:3, 0].tolist()
-        if step < 2:  # there is room for all: nothing old yet
-            np.testing.assert_array_equal(samples, new)
-        elif step > 2:
-            assert set(old) <= set(given)
-        given += new[:3, 0].tolist()
-        shown += old
+        assert set(old) <= (held if held else set(new[:3, 0].tolist()))
+        given += new[3:, 0].tolist()
+        shown += old if held else []
+        buffer = after
         held = buffer["samples"][: int(buffer["filled"]), 0].tolist()
         assert set(held) <= set(given)
         assert len(set(held)) == len(held) == min(8, 3 * (step + 1))
-    ages = np.array(shown[30:]) - np.repeat(1.0 + 6 * np.arange(10, 40), 3)
-    assert ages.min() < -12  # some come from long ago
+    _, times = np.unique(shown, return_counts=True)
+    # Each is drawn in an update with probability 3/8, and stays for 8/3 of them.
+    assert 0.8 < len(shown) / len(given) < 1.2
+    assert times.max() >= 4
+    assert 0.25 < 1 - len(times) / len(given) < 0.6  # some are never drawn
 
 
 def test_a_step_fills_the_buffer_with_samples():
@@ -116,7 +119,7 @@ def test_a_step_fills_the_buffer_with_samples():
     z = gan.latent.sample(jax.random.fold_in(purpose("d_noise"), 0), 6)
     variables = {"params": state.g.params}
     made = gan.generator.apply(variables, z, train=True)
-    assert_close(after.memory["replay"]["samples"][:3], made[:3], rtol=1e-5)
+    assert_close(after.memory["replay"]["samples"][:3], made[3:], rtol=1e-5)
 
 
 def purpose(name):
@@ -310,6 +313,32 @@ def test_flips_are_of_real_images_alone():
     assert 0 < sum(flipped) < 16
 
 
+@pytest.mark.parametrize("name", ["zcr", "mode_seeking"])
+def test_samples_are_compared_with_their_like(name):
+    """Neither noise on what D sees nor earlier samples come between them."""
+    told = []
+    for how in ({}, {"augment": "instance_noise(scale=9.0)"}, {"replay": 6}):
+        gan, state = make(**POINTS, penalties=name, **how)
+        if "replay" in how:
+            far = {"samples": jnp.full((6, 2), 99.0), "filled": jnp.float32(6)}
+            state = state.replace(memory={"replay": far})
+        _, metrics = STEP(gan, state, batch_of(gan))
+        told.append({k: v for k, v in metrics.items() if f"penalty_{name}" in k})
+    assert_close(told[0]["g_penalty_" + name], told[1]["g_penalty_" + name], rtol=0.05)
+    assert_close(told[0], told[2], rtol=0.05)
+
+
+def test_packs_count_as_their_images_to_ada():
+    """p goes from 0 to 1 in so many images, however many D sees as one."""
+    told = []
+    for pack in (1, 2):
+        ada = "ada(images_to_one=60, every=1, target=-2)"
+        gan, state = make(**IMAGES, augment=ada, pack=pack)
+        state, _ = D_STEP(gan, state, batch_of(gan))
+        told.append(float(state.memory["ada"]["p"]))
+    np.testing.assert_allclose(told, 0.1, rtol=1e-5)
+
+
 def test_a_clipped_discriminator_stays_in_its_box():
     how = {**POINTS, **SGD, "penalties": "weight_clipping(limit=0.05, every=2), r1"}
     gan, state = make(**how)
@@ -355,11 +384,6 @@ class Bare:
         ({"penalties": "weight_clipping(weight=2)"}, "unknown setting of penalty"),
         ({"penalties": "marked"}, "unknown penalty 'marked'"),
         ({"augment": "marked"}, "unknown augmentation 'marked'"),
-        (
-            {"num_classes": 3, "discriminator": "conditioning='auxiliary'"},
-            "a classifier that nothing trains: add --config.penalties=auxiliary",
-        ),
-        ({"discriminator": "conditioning='projection'"}, "needs class labels"),
         (
             {"loss": "wasserstein, label_smoothing"},
             "label_smoothing needs a loss with labels",

@@ -299,6 +299,23 @@ def test_user_files_name_a_loss_a_penalty_and_a_model(make, tmp_path):
     assert isinstance(sample.load(tmp_path / "run", model=str(code))[0].loss, Loss)
 
 
+def test_samples_of_a_run_need_no_more_than_its_generator(make, tmp_path):
+    """Neither a batch that fills packs and parts, nor the user's terms."""
+    code = tmp_path / "mine.py"
+    code.write_text(
+        "def swing(critic, real, fake, key, *, real_logits, memory):\n"
+        "    mean = memory['deep']['mean'] + 0.1 * real_logits.mean()\n"
+        "    return (real_logits - mean) ** 2, {'deep': {'mean': mean}}\n"
+        "swing.memory = {'deep': {'mean': 0.0}}\n"
+    )
+    terms = f"r1, {code}:swing(weight=0.1, every=2), lecam"
+    how = {"pack": 2, "accumulate": 2, "replay": 4, "penalties": terms}
+    train(make("ring", **how), tmp_path / "run")
+    _, state = sample.load(tmp_path / "run")
+    assert state.memory["swing"]["deep"]["mean"] != 0
+    assert state.memory["replay"]["filled"] == 4
+
+
 @pytest.mark.parametrize(
     ("name", "arg", "how"),
     [
