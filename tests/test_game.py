@@ -377,7 +377,10 @@ class Bare:
         ({"augment": "flip, flip"}, "augmentation 'flip' is given twice"),
         ({"pack": 2, "num_classes": 3}, "pack needs an unconditional GAN"),
         ({"replay": 9, "num_classes": 3}, "replay needs an unconditional GAN"),
-        ({"pack": 2, "penalties": "mode_seeking"}, "'mode_seeking' compares samples"),
+        (
+            {"pack": 2, "penalties": "mode_seeking"},
+            "'mode_seeking' is of single samples",
+        ),
         ({"precision": "float16"}, "unknown precision 'float16'"),
         ({"schedule": "linear(warm=3)"}, "unknown setting of schedule 'linear' 'warm'"),
         ({"schedule": "linear(warmup=9)"}, r"warmup must be .* below num_steps \(1\)"),
