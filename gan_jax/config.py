@@ -193,6 +193,16 @@ def validate(config: ConfigDict) -> None:
     for key in ("ema_halflife", "ema_rampup"):
         if not 0 <= config[key] < math.inf:
             raise UserError(f"{key} is {config[key]}: it must be a number from 0 on")
+    for key in ("sample_every", "checkpoint_every"):
+        if config[key] % config.log_every:
+            raise UserError(
+                f"{key} is {config[key]}: it must be a multiple of log_every "
+                f"({config.log_every})"
+            )
+    _check_batch(config)
+
+
+def _check_batch(config: ConfigDict) -> None:
     if config.batch_size % (config.pack * config.accumulate):
         raise UserError(
             f"batch_size is {config.batch_size}: it must be a multiple of pack "
@@ -208,12 +218,6 @@ def validate(config: ConfigDict) -> None:
             f"replay is {config.replay}: it must be 0, or at least batch_size "
             f"({config.batch_size})"
         )
-    for key in ("sample_every", "checkpoint_every"):
-        if config[key] % config.log_every:
-            raise UserError(
-                f"{key} is {config[key]}: it must be a multiple of log_every "
-                f"({config.log_every})"
-            )
 
 
 def check_seed(name: str, seed: int) -> None:
