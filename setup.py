@@ -22,7 +22,7 @@ setup(
         "matplotlib>=3.8.4",
         "ml_collections>=1.1",
         "numpy>=2.0",
-        "optax>=0.2.5",
+        "optax>=0.2.6",
         "orbax-checkpoint>=0.11.30",
         "pillow>=10.3",
         "rich>=13.0",
