@@ -14,23 +14,25 @@ import jax.numpy as jnp
 from jax import Array
 
 from gan_jax.ada import ada
+from gan_jax.errors import UserError
 from gan_jax.terms import check_number, marked
 
 __all__ = ["ada", "color", "cutout", "flip", "instance_noise", "translation"]
 
 
 @marked(real_only=True, images_only=True)
-def flip(key: Array, images: Array) -> Array:
-    """Mirrors half of the images, left to right."""
-    mirrored = jax.random.bernoulli(key, shape=(len(images), 1, 1, 1))
-    return jnp.where(mirrored, images[:, :, ::-1], images)
+def flip(key: Array, images: Array, *, p: float = 0.5) -> Array:
+    """Mirrors each image, left to right, with probability `p`."""
+    return _some(key, p, images[:, :, ::-1], images)
 
 
 @marked(images_only=True)
-def translation(key: Array, images: Array, *, ratio: float = 0.125) -> Array:
+def translation(
+    key: Array, images: Array, *, ratio: float = 0.125, p: float = 1.0
+) -> Array:
     """Shifts each image by up to `ratio` of its side, zeros coming in (DiffAugment).
 
-    Zhao et al. 2020 (arXiv:2006.10738), section 3.
+    With probability `p`. Zhao et al. 2020 (arXiv:2006.10738), section 3.
     """
     check_number("translation: ratio", ratio, below=1)
     _, height, width, _ = images.shape
@@ -45,16 +47,17 @@ def translation(key: Array, images: Array, *, ratio: float = 0.125) -> Array:
             image, (*at, 0), (height, width, image.shape[-1])
         )
     )
-    return cut(padded, *starts)
+    return _some(key, p, cut(padded, *starts), images)
 
 
 @marked(images_only=True)
-def color(key: Array, images: Array) -> Array:
+def color(key: Array, images: Array, *, p: float = 1.0) -> Array:
     r"""Changes brightness, saturation and contrast of each image (DiffAugment).
 
     Brightness adds $U(-\frac12, \frac12)$; saturation multiplies what differs from the
     mean over the channels by $U(0, 2)$, and contrast what then differs from the mean of
-    the image by $U(\frac12, \frac32)$. Zhao et al. 2020 (arXiv:2006.10738), section 3.
+    the image by $U(\frac12, \frac32)$; all of it with probability `p`. Zhao et al. 2020
+    (arXiv:2006.10738), section 3.
     """
     brightness, saturation, contrast = jax.random.uniform(
         key, (3, len(images), 1, 1, 1)
@@ -62,14 +65,15 @@ def color(key: Array, images: Array) -> Array:
     changed = images + (brightness - 0.5)
     changed = _scaled(changed, 2 * saturation, axis=-1)
     changed = _scaled(changed, contrast + 0.5, axis=(1, 2, 3))
-    return changed.astype(images.dtype)
+    return _some(key, p, changed.astype(images.dtype), images)
 
 
 @marked(images_only=True)
-def cutout(key: Array, images: Array, *, ratio: float = 0.5) -> Array:
+def cutout(key: Array, images: Array, *, ratio: float = 0.5, p: float = 1.0) -> Array:
     """Sets a part of each image, of `ratio` of its sides, to zero (DiffAugment).
 
-    Its centre is anywhere in the image, so that some of it may lie outside. DeVries and
+    Its centre is anywhere in the image, so that some of it may lie outside; with
+    probability `p` there is one. DeVries and
     Taylor 2017 (arXiv:1708.04552); Zhao et al. 2020 (arXiv:2006.10738), section 3.
     """
     check_number("cutout: ratio", ratio)
@@ -78,7 +82,7 @@ def cutout(key: Array, images: Array, *, ratio: float = 0.5) -> Array:
         for one, side in zip(jax.random.split(key), images.shape[1:3], strict=True)
     )
     inside = rows[:, :, None] & columns[:, None]
-    return jnp.where(inside[..., None], 0, images)
+    return _some(key, p, jnp.where(inside[..., None], 0, images), images)
 
 
 def instance_noise(
@@ -102,6 +106,18 @@ def instance_noise(
     sigma = scale / until * jnp.maximum(0, until - step)  # exactly 0 at `until`
     noise = jax.random.normal(key, images.shape)
     return (images + sigma * noise).astype(images.dtype)
+
+
+def _some(key: Array, p: float, changed: Array, images: Array) -> Array:
+    """Returns of each pair the changed image with probability `p`, else the other."""
+    if type(p) not in (int, float) or not 0 <= p <= 1:
+        raise UserError(f"p must be a number in [0, 1], not {p!r}")
+    if p == 1:
+        return changed
+    chosen = jax.random.bernoulli(
+        jax.random.fold_in(key, 1), float(p), (len(images), 1, 1, 1)
+    )
+    return jnp.where(chosen, changed, images)
 
 
 def _scaled(images: Array, factor: Array, axis) -> Array:

@@ -8,6 +8,7 @@ import pytest
 from scipy import stats
 
 from gan_jax import augment, terms
+from gan_jax.errors import UserError
 
 KEY = jax.random.key(0)
 POINTS, GREY, RGB = (8, 2), (8, 7, 6, 1), (8, 6, 6, 3)
@@ -142,6 +143,22 @@ def frequencies(rows):
     """Returns how often each distinct row occurs, least often first."""
     rows = np.array(rows).reshape(len(rows), -1)
     return np.sort(np.unique(rows, axis=0, return_counts=True)[1] / len(rows))
+
+
+@pytest.mark.parametrize("name", ["flip", "translation", "color", "cutout"])
+def test_p_is_how_often_an_image_is_changed(name):
+    images = random((400, 4, 4, 3))
+    for p in (0, 0.3, 1.0):
+        changed = jax.jit(functools.partial(plain(name), p=p))(KEY, images) != images
+        share = changed.any((1, 2, 3)).mean()
+        if p == 0:
+            assert share == 0
+        elif name in ("flip", "color"):  # the others may also draw what changes nothing
+            np.testing.assert_allclose(share, p, atol=0.08)
+        else:
+            assert 0.6 * p < share < 1.3 * p
+    with pytest.raises(UserError, match=r"p must be a number in \[0, 1\], not 2"):
+        plain(name)(KEY, images, p=2)
 
 
 def test_flip_mirrors_half_of_the_images():
