@@ -22,6 +22,13 @@ def compilation_cache(tmp_path_factory):
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def no_programs_of_other_modules():
+    """Lets go of compiled programs, of which a worker would gather gigabytes."""
+    yield
+    jax.clear_caches()
+
+
 @pytest.fixture(scope="session")
 def idx_dir(tmp_path_factory):
     return write_idx(tmp_path_factory.mktemp("idx"))
