@@ -37,7 +37,7 @@ def check(gan: GAN, batch_size: int, mesh: jax.sharding.Mesh) -> None:
     check_generator(gan, part)
     _check_discriminator(gan, part)
     _check_loss(gan, part)
-    _check_optimizers(gan)
+    check_optimizers(gan)
     _check_terms(gan, part)
     if gan.step is not alternating:
         _check_step(gan, batch_size)
@@ -137,7 +137,12 @@ def _shapes(tree):
     return structure, [(leaf.shape, leaf.dtype) for leaf in leaves]
 
 
-def _check_optimizers(gan: GAN) -> None:
+def check_optimizers(gan: GAN) -> None:
+    """Checks that both players' optimizers make updates.
+
+    Raises:
+      UserError: one does not.
+    """
     params = _float(1)
     for name, tx in (("optimizer", gan.g_tx), ("d_optimizer", gan.d_tx)):
 

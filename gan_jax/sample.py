@@ -29,7 +29,7 @@ from gan_jax.data.source import MAX_PIXELS
 from gan_jax.errors import UserError
 from gan_jax.gan import GAN
 from gan_jax.players import draw, render
-from gan_jax.preflight import check_generator
+from gan_jax.preflight import check_generator, check_optimizers
 from gan_jax.resolve import one_line
 from gan_jax.state import TrainState
 from gan_jax.writers import save_examples
@@ -159,6 +159,7 @@ def _built(
         raise ValueError(f"there are no examples of shape {shape}")
     gan = from_config(_without_code(config, model, optimizers), shape, num_classes)
     check_generator(gan, 1)
+    check_optimizers(gan)  # their states are in the checkpoint
 
     def init():
         key = replicas.root_key(0, config.replicas)
