@@ -373,7 +373,7 @@ class Bare:
         ({"penalties": "auxiliary_classifier"}, "needs class labels: set --config.con"),
         ({"augment": "ada"}, "'ada' is for images, and these are points"),
         ({"augment": "colour"}, "unknown augmentation 'colour'; did you mean 'color'"),
-        ({"augment": "color(p=1)"}, "unknown setting of augmentation 'color' 'p'"),
+        ({"augment": "color(q=1)"}, "unknown setting of augmentation 'color' 'q'"),
         ({"augment": "flip, flip"}, "augmentation 'flip' is given twice"),
         ({"pack": 2, "num_classes": 3}, "pack needs an unconditional GAN"),
         ({"replay": 9, "num_classes": 3}, "replay needs an unconditional GAN"),
