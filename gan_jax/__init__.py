@@ -10,14 +10,14 @@ In a notebook:
 Each name is documented where it is defined.
 """
 
-from gan_jax.builder import build, from_config
-from gan_jax.chunks import train_chunk
-from gan_jax.gan import GAN
-from gan_jax.latents import Latent
-from gan_jax.losses import Loss
-from gan_jax.players import draw, generate
-from gan_jax.state import Player, TrainState
-from gan_jax.steps import d_step, g_step, init_state, train_step
+from gan_jax.algorithm.chunks import train_chunk
+from gan_jax.algorithm.gan import GAN
+from gan_jax.algorithm.latents import Latent
+from gan_jax.algorithm.players import draw, generate
+from gan_jax.algorithm.state import Player, TrainState
+from gan_jax.algorithm.steps import d_step, g_step, init_state, train_step
+from gan_jax.build.builder import build, from_config
+from gan_jax.objective.losses import Loss
 
 __all__ = [
     "GAN",

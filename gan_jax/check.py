@@ -1,10 +1,10 @@
 """Checks a loss on sight: `python -m gan_jax.check LOSS`.
 
-LOSS is one of gan_jax.losses by name, with its settings and what changes it, or your
-own `my_file.py:name`: as a config's `loss`. A table says of each check whether it has
-passed, and the number found. No network is trained: the checks are of the game at its
-equilibrium, see gan_jax.diagnostics.game. Exit status: 0 all have passed, 1 one has
-failed, 2 bad input.
+LOSS is one of gan_jax.objective.losses by name, with its settings and what changes it,
+or your own `my_file.py:name`: as a config's `loss`. A table says of each check whether
+it has passed, and the number found. No network is trained: the checks are of the game
+at its equilibrium, see gan_jax.diagnostics.game. Exit status: 0 all have passed, 1 one
+has failed, 2 bad input.
 """
 
 from collections.abc import Callable, Iterator
@@ -19,12 +19,11 @@ from rich.table import Table
 from rich.text import Text
 
 from gan_jax import cli
+from gan_jax.build.objectives import build_loss
 from gan_jax.diagnostics import game
 from gan_jax.diagnostics.game import FixedPoint
-from gan_jax.errors import printable
-from gan_jax.losses import Loss
-from gan_jax.objective import build_loss
-from gan_jax.resolve import one_line
+from gan_jax.errors import one_line, printable
+from gan_jax.objective.losses import Loss
 
 GAMMA = 1.0  # the weight of R1
 SURE = 10.0  # how far from the fixed point the logits of a D that is sure lie

@@ -11,8 +11,8 @@ import jax
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
+from gan_jax.build.names import no_bytecode, one_line
 from gan_jax.errors import UserError
-from gan_jax.resolve import no_bytecode, one_line
 
 
 def run(main: Callable[..., int | None]) -> None:

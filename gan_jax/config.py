@@ -4,7 +4,7 @@ import math
 
 from ml_collections import ConfigDict
 
-from gan_jax import resolve
+from gan_jax.build import names as resolve
 from gan_jax.errors import UserError, unknown
 
 
@@ -16,14 +16,16 @@ def default() -> ConfigDict:
     c.num_steps = 10_000  # generator updates
     c.batch_size = 128
 
-    # The game. `loss` is a name in gan_jax/losses.py or your own `file.py:name`, with
-    # its settings and transforms: 'least_squares(b=0.9)', 'minimax, label_smoothing';
+    # The game. `loss` is a name in gan_jax/objective/losses.py or your own
+    # `file.py:name`, with its settings and transforms: 'least_squares(b=0.9)',
+    # 'minimax, label_smoothing';
     # `penalties` likewise, as 'r1', or 'r1(weight=5, every=16), gradient_penalty';
-    # `augment` is what D sees through, gan_jax/augment.py, as 'color, translation'.
+    # `augment` is what D sees through, gan_jax/objective/augment.py, as
+    # 'color, translation'.
     c.loss = "non_saturating"
     c.penalties = ""
     c.augment = ""
-    c.step = "alternating"  # how the players move: a name in gan_jax/dynamics.py
+    c.step = "alternating"  # how the players move: gan_jax/algorithm/dynamics.py
     c.d_updates = 1  # discriminator updates to each generator update
     c.pack = 1  # examples that D sees as one (PacGAN)
     c.replay = 0  # earlier samples that are kept to be shown to D again

@@ -41,3 +41,9 @@ def unknown(kind: str, name: str, valid: Iterable[str]) -> UserError:
     shown = ", ".join(valid[:40]) or "none"
     more = f", and {len(valid) - 40} more" if valid[40:] else ""
     return UserError(f"unknown {kind} {name!r}{hint} (valid: {shown}{more})")
+
+
+def one_line(error: BaseException) -> str:
+    """Returns an exception's type and the first line of its message."""
+    text = str(error).strip().split("\n")[0]
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -21,18 +21,21 @@ from absl import flags
 from jax import Array
 from ml_collections import ConfigDict
 
-from gan_jax import cli, replicas, resolve, sharding, steps, workdir
+from gan_jax import cli
 from gan_jax import config as config_lib
-from gan_jax.builder import from_config
-from gan_jax.checkpoint import Checkpoints
+from gan_jax.algorithm import replicas, steps
+from gan_jax.algorithm.gan import GAN
+from gan_jax.algorithm.players import draw, render
+from gan_jax.algorithm.state import TrainState
+from gan_jax.build import names as resolve
+from gan_jax.build.builder import from_config
+from gan_jax.build.preflight import check_generator, check_optimizers
 from gan_jax.data.source import MAX_PIXELS
-from gan_jax.errors import UserError
-from gan_jax.gan import GAN
-from gan_jax.players import draw, render
-from gan_jax.preflight import check_generator, check_optimizers
-from gan_jax.resolve import one_line
-from gan_jax.state import TrainState
-from gan_jax.writers import save_examples
+from gan_jax.devices import mesh as sharding
+from gan_jax.errors import UserError, one_line
+from gan_jax.run import workdir
+from gan_jax.run.checkpoint import Checkpoints
+from gan_jax.run.writers import save_examples
 
 WORKDIR = cli.workdir_flag()
 NUM = flags.DEFINE_integer("num", 64, "How many examples.")

@@ -19,19 +19,24 @@ import numpy as np
 from absl import flags
 from ml_collections import ConfigDict
 
-from gan_jax import cli, data, guard, hosts, replicas, sharding, steps, workdir
+from gan_jax import cli, data
 from gan_jax import config as config_lib
-from gan_jax.builder import from_config
-from gan_jax.checkpoint import Checkpoints, Saved
+from gan_jax.algorithm import replicas, steps
+from gan_jax.algorithm.gan import GAN
+from gan_jax.algorithm.state import TrainState
+from gan_jax.build.builder import from_config
+from gan_jax.build.preflight import check
 from gan_jax.data.feed import open_feed
 from gan_jax.data.source import Info
+from gan_jax.devices import hosts
+from gan_jax.devices import mesh as sharding
 from gan_jax.errors import Stopped, UserError
-from gan_jax.gan import GAN
-from gan_jax.loop import Loop, sheet_size, signals
-from gan_jax.preflight import check
-from gan_jax.report import Report
-from gan_jax.state import TrainState
-from gan_jax.writers import Silent, Writers, check_records, drop_records
+from gan_jax.run import dumps as guard
+from gan_jax.run import workdir
+from gan_jax.run.checkpoint import Checkpoints, Saved
+from gan_jax.run.loop import Loop, sheet_size, signals
+from gan_jax.run.records import Report
+from gan_jax.run.writers import Silent, Writers, check_records, drop_records
 
 IMAGES = ("folder", "packaged", "tfds")
 CONFIG = cli.config_flag()

@@ -41,7 +41,8 @@ from overhead import overhead
 from workloads import WORKLOADS, compiled, setup
 
 import gan_jax
-from gan_jax import cli, init_state, replicas, train_chunk, train_step
+from gan_jax import cli, init_state, train_chunk, train_step
+from gan_jax.algorithm import replicas
 from gan_jax.errors import UserError, unknown
 
 PEER = Path(__file__).with_name("peer_torch.py")

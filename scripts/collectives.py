@@ -6,7 +6,8 @@ import re
 import jax
 from workloads import WORKLOADS, compiled, setup
 
-from gan_jax import init_state, sharding, train_step
+from gan_jax import init_state, train_step
+from gan_jax.devices import mesh as sharding
 from gan_jax.errors import UserError
 
 _COLLECTIVE = re.compile(

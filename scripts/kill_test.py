@@ -27,8 +27,9 @@ import numpy as np
 from absl import flags
 from PIL import Image
 
-from gan_jax import cli, sample, workdir
+from gan_jax import cli, sample
 from gan_jax.errors import unknown
+from gan_jax.run import workdir
 
 KILLS = flags.DEFINE_integer("kills", 200, "How many, over all cases.", lower_bound=1)
 # gan_jax.sample, which opens what is compared, has a flag of this name too.

@@ -7,14 +7,15 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from gan_jax import data, from_config, sharding, train, train_chunk
-from gan_jax.checkpoint import Checkpoints, Saved
+from gan_jax import data, from_config, train, train_chunk
+from gan_jax.build.names import user_object
 from gan_jax.data.feed import open_feed
-from gan_jax.guard import Collapse
-from gan_jax.loop import Loop
-from gan_jax.report import Report
-from gan_jax.resolve import user_object
-from gan_jax.writers import Writers
+from gan_jax.devices import mesh as sharding
+from gan_jax.run.checkpoint import Checkpoints, Saved
+from gan_jax.run.dumps import Collapse
+from gan_jax.run.loop import Loop
+from gan_jax.run.records import Report
+from gan_jax.run.writers import Writers
 
 
 def overhead(turns: int) -> dict:

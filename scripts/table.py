@@ -16,10 +16,10 @@ import numpy as np
 from absl import flags
 
 from gan_jax import cli, draw, sample
+from gan_jax.build.names import user_object
 from gan_jax.data import toy
 from gan_jax.errors import Stopped
 from gan_jax.metrics.modes import coverage
-from gan_jax.resolve import user_object
 from gan_jax.train import train
 
 ROOT = Path(__file__).parents[1]

@@ -8,7 +8,8 @@ import jax
 import numpy as np
 from PIL import Image
 
-from gan_jax import sample, workdir
+from gan_jax import sample
+from gan_jax.run import workdir
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = sorted((ROOT / "configs").glob("*.py"))

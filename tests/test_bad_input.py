@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gan_jax import workdir
+from gan_jax.run import workdir
 
 ROOT = Path(__file__).parents[1]
 RING = "--config=configs/ring.py"
@@ -396,8 +396,8 @@ def test_a_workdir_that_cannot_be_written_is_refused(forks, tmp_path):
 
 
 def test_a_workdir_is_asked_whether_it_can_be_written(tmp_path, monkeypatch):
-    from gan_jax import workdir
     from gan_jax.errors import UserError
+    from gan_jax.run import workdir
 
     monkeypatch.setattr(os, "access", lambda path, mode: False)
     with pytest.raises(UserError, match=r"is not writable"):

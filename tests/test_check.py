@@ -2,15 +2,15 @@ import jax
 import numpy as np
 import pytest
 
-from gan_jax import check, losses
+from gan_jax import check
+from gan_jax.build.objectives import build_loss, losses
 from gan_jax.diagnostics import game
-from gan_jax.objective import build_loss
 
 MINE = """
 import jax.numpy as jnp
 from jax.nn import sigmoid, softplus
 from gan_jax import Loss
-from gan_jax.losses import non_saturating as right
+from gan_jax.objective.losses import non_saturating as right
 
 swapped = right._replace(d=lambda r, f: softplus(r) + softplus(-f))
 g_swapped = right._replace(g=lambda f, r: softplus(f))

@@ -16,12 +16,13 @@ from hypothesis import strategies as st
 from ml_collections import config_flags
 from PIL import Image
 
-from gan_jax import cli, data, from_config, sharding
+from gan_jax import cli, data, from_config
 from gan_jax import config as config_lib
+from gan_jax.build.preflight import check
 from gan_jax.data import folder, idx, png, tfds
 from gan_jax.data.image import decode
+from gan_jax.devices import mesh as sharding
 from gan_jax.errors import UserError
-from gan_jax.preflight import check
 
 # ml_collections loads config files by it.
 pytestmark = pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")

@@ -7,17 +7,12 @@ import jax
 import numpy as np
 import pytest
 
-from gan_jax import (
-    augment,
-    build,
-    dynamics,
-    from_config,
-    losses,
-    penalties,
-    sharding,
-)
+from gan_jax import build, from_config
 from gan_jax import config as config_lib
-from gan_jax.preflight import check
+from gan_jax.algorithm import dynamics
+from gan_jax.build.preflight import check
+from gan_jax.devices import mesh as sharding
+from gan_jax.objective import augment, losses, penalties
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -80,7 +75,11 @@ def section(title):
 
 def test_every_objective_is_named():
     named = set(re.findall(r"\b\w+\b", section("Change the objective")))
-    homes = ("gan_jax.losses", "gan_jax.penalties", "gan_jax.regularisers")
+    homes = (
+        "gan_jax.objective.losses",
+        "gan_jax.objective.penalties",
+        "gan_jax.objective.regularisers",
+    )
     ours = {*augment.__all__, *dynamics.__all__} | {
         name
         for name, value in {**vars(losses), **vars(penalties)}.items()

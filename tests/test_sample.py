@@ -5,9 +5,9 @@ import pytest
 from PIL import Image
 
 from gan_jax import build, init_state
-from gan_jax.players import render
+from gan_jax.algorithm.players import render
+from gan_jax.run.writers import save_examples, tile
 from gan_jax.sample import interpolations, layout
-from gan_jax.writers import save_examples, tile
 
 KEY = jax.random.key(0)
 

@@ -18,12 +18,13 @@ import numpy as np
 import pytest
 from PIL import Image, UnidentifiedImageError
 
-from gan_jax import data, losses, sample
+from gan_jax import data, sample
 from gan_jax.config import default
 from gan_jax.data import folder, packaged, png
 from gan_jax.data.image import decode
 from gan_jax.data.source import MAX_PIXELS
 from gan_jax.errors import UserError, printable
+from gan_jax.objective import losses
 from gan_jax.train import train
 
 ROOT = Path(__file__).parents[1]
@@ -354,7 +355,7 @@ def run(tmp_path_factory):
 MINE = """
 import pathlib
 import optax
-from gan_jax.losses import hinge as loss
+from gan_jax.objective.losses import hinge as loss
 from gan_jax.models.mlp import Discriminator, Generator
 pathlib.Path({ran!r}).touch()
 def penalty(critic, real, fake, key):

@@ -9,9 +9,8 @@ import sys
 
 from ml_collections import ConfigDict
 
-from gan_jax import resolve
-from gan_jax.errors import UserError
-from gan_jax.resolve import one_line
+from gan_jax.build import names as resolve
+from gan_jax.errors import UserError, one_line
 
 
 def load(config: ConfigDict):

@@ -24,10 +24,10 @@ from jax import Array
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from ml_collections import ConfigDict
 
-from gan_jax import sharding
+from gan_jax.algorithm.keys import purpose_key
 from gan_jax.data.source import Images
-from gan_jax.keys import purpose_key
-from gan_jax.sharding import DATA, REPLICA
+from gan_jax.devices import mesh as sharding
+from gan_jax.devices.mesh import DATA, REPLICA
 
 _READ_AHEAD = 2**28  # bytes
 

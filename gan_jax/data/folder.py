@@ -15,8 +15,7 @@ from ml_collections import ConfigDict
 
 from gan_jax.data.image import Encoded, decode
 from gan_jax.data.source import Images, Info, fingerprint
-from gan_jax.errors import UserError, printable
-from gan_jax.resolve import one_line
+from gan_jax.errors import UserError, one_line, printable
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 

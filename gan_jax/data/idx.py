@@ -11,8 +11,7 @@ from typing import BinaryIO
 import numpy as np
 
 from gan_jax.data import png
-from gan_jax.errors import UserError
-from gan_jax.resolve import one_line
+from gan_jax.errors import UserError, one_line
 
 URLS = {  # those whose checksums TFDS knows
     "mnist": "https://storage.googleapis.com/cvdf-datasets/mnist/",

@@ -9,8 +9,7 @@ from PIL import Image
 
 from gan_jax.data.image import resize_and_crop
 from gan_jax.data.source import Images, Info, fingerprint
-from gan_jax.errors import UserError, unknown
-from gan_jax.resolve import one_line
+from gan_jax.errors import UserError, one_line, unknown
 
 SPLITS = ("train", "test")
 _MAX_BYTES = 2**32  # of the images enlarged

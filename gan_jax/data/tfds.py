@@ -19,8 +19,7 @@ from ml_collections import ConfigDict
 from gan_jax.data import idx, packaged
 from gan_jax.data.image import Encoded, decode
 from gan_jax.data.source import Images, Info, fingerprint
-from gan_jax.errors import UserError, unknown
-from gan_jax.resolve import one_line
+from gan_jax.errors import UserError, one_line, unknown
 
 
 class _Unavailable(Exception):

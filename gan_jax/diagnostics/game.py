@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from gan_jax.losses import Loss
+from gan_jax.objective.losses import Loss
 
 _GRID = np.arange(-3000, 3001) / 100
 _ROUNDING = 1e-5

@@ -3,11 +3,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gan_jax import sharding
 from gan_jax.config import default
 from gan_jax.data import toy
 from gan_jax.data.feed import Resident, Stream, open_feed
 from gan_jax.data.source import Images, Info
+from gan_jax.devices import mesh as sharding
 
 KEY = jax.random.key(3)
 

@@ -1,0 +1,1 @@
+"""The algorithm, pure: states, spaces, objectives of both players, steps."""

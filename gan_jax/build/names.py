@@ -1,0 +1,222 @@
+"""From the names in a config to code: `hinge`, `my.py:tilted`, `pkg.mod.tilted`."""
+
+import ast
+import contextlib
+import functools
+import importlib
+import importlib.util
+import inspect
+import os
+import pkgutil
+import re
+import sys
+import zlib
+from collections.abc import Callable, Iterator
+from types import ModuleType
+from typing import Any
+
+from gan_jax.errors import UserError, one_line, unknown
+
+# The keys of a config that may lead to the user's own code, besides `data.source`.
+MAY_NAME_CODE = (
+    "loss",
+    "penalties",
+    "augment",
+    "step",
+    "model",
+    "optimizer",
+    "d_optimizer",
+)
+
+_SETTINGS = r"\(((?:[^()]++|\([^()]*+\))*+)\)"  # with tuples in them
+_CALL = re.compile(rf"\s*+([^,()\s]++)\s*+(?:{_SETTINGS}\s*+)?(?:,|$)")
+
+
+def parse_calls(text: str) -> list[tuple[str, dict[str, Any]]]:
+    """Parses `'r1(weight=5, every=16), r2'` into names with keyword arguments.
+
+    Args:
+      text: comma-separated `NAME` or `NAME(key=value, ...)`; values are Python
+        literals. Empty for none.
+
+    Returns:
+      One `(name, keywords)` pair a call, in order.
+
+    Raises:
+      UserError: the text is not of that form.
+    """
+    return [(call[1], parse_keywords(call[2] or "")) for call in _calls(text)]
+
+
+def without_code(text: str) -> str:
+    """Returns the text of calls without those that lead to the user's own code."""
+    calls = [call[0].rstrip(" ,") for call in _calls(text) if not is_code(call[1])]
+    return ",".join(calls)
+
+
+def _calls(text: str) -> list[re.Match]:
+    calls, end = [], 0
+    while end < len(text.rstrip()):
+        match = _CALL.match(text, end)
+        if not match:
+            form = "NAME(key=value, ...), NAME, ..."
+            raise UserError(f"cannot read {text!r}: write {form}")
+        calls.append(match)
+        end = match.end()
+    return calls
+
+
+def parse_keywords(text: str) -> dict[str, Any]:
+    """Parses `'depth=3, output="sigmoid"'`; values are Python literals.
+
+    Raises:
+      UserError: the text is not of that form.
+    """
+    try:
+        call = ast.parse(f"f({text})", mode="eval").body
+        plain = isinstance(call, ast.Call) and isinstance(call.func, ast.Name)
+        if not plain or call.args or any(k.arg is None for k in call.keywords):
+            raise ValueError
+        given = {k.arg: ast.literal_eval(k.value) for k in call.keywords}
+        if len(given) < len(call.keywords):  # one of them twice
+            raise ValueError
+        return given
+    except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError):
+        raise UserError(f"cannot read {text!r}: write key=value, ...") from None
+
+
+def attribute(kind: str, name: str, home: ModuleType, is_one: Callable) -> Any:
+    """Finds a loss, penalty, ... by name in its `home` module or in the user's code.
+
+    Args:
+      kind: what is looked for, as messages call it.
+      name: a public name in `home`, `path/to/file.py:name`, or `package.module.name`.
+      home: the module that holds ours.
+      is_one: tells which attributes of `home` are of that kind.
+
+    Raises:
+      UserError: there is no such name; lists the valid ones and the nearest.
+    """
+    if is_code(name):
+        return user_object(kind, name)
+    ours = {
+        key
+        for key, value in vars(home).items()
+        if not key.startswith("_") and is_one(value)
+    }
+    if name not in ours:
+        raise unknown(kind, name, ours)
+    return getattr(home, name)
+
+
+def module(kind: str, name: str, package: ModuleType, skip: tuple = ()) -> Any:
+    """Finds a model or data source: a module of `package`, or the user's own.
+
+    Args:
+      kind: what is looked for, as messages call it.
+      name: a module of `package`, a `path/to/file.py` (with `:name` for an attribute
+        of it), or a dotted path.
+      package: the package that holds ours.
+      skip: modules of the package that are not of that kind.
+
+    Raises:
+      UserError: there is no such module; lists the valid ones and the nearest.
+    """
+    if is_code(name):
+        return user_object(kind, name)
+    ours = {m.name for m in pkgutil.iter_modules(package.__path__)} - set(skip)
+    if name not in ours:
+        raise unknown(kind, name, ours)
+    return importlib.import_module(f"{package.__name__}.{name}")
+
+
+def is_code(name: str) -> bool:
+    """Tells whether a name leads to the user's own code, which loading it runs."""
+    return "." in name
+
+
+def user_object(kind: str, name: str) -> Any:
+    """Loads `path/to/file.py:name`, `path/to/file.py` or a dotted path."""
+    path, _, attr = name.partition(":")
+    if path.endswith(".py"):
+        found = _load_file(kind, os.path.abspath(path))
+    else:
+        path, attr, found = _import_longest(kind, name)
+    for part in filter(None, attr.split(".")):
+        if not hasattr(found, part):
+            raise UserError(f"{kind} {name!r}: {path} does not define {part!r}")
+        found = getattr(found, part)
+    return found
+
+
+def user_code(config) -> list[str]:
+    """Lists which keys of a config name the user's own code, as `key: name`."""
+    return [
+        f"{key}: {name}"
+        for key in MAY_NAME_CODE
+        for name, _ in parse_calls(config[key])
+        if is_code(name)
+    ]
+
+
+@functools.cache
+def _load_file(kind: str, path: str) -> ModuleType:
+    if not os.path.isfile(path):
+        raise UserError(f"{kind}: there is no file {path}")
+    name = f"_gan_jax_user_{zlib.crc32(path.encode()):08x}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    loaded = importlib.util.module_from_spec(spec)
+    sys.modules[name] = loaded  # dataclasses look their module up there
+    try:
+        with no_bytecode():
+            spec.loader.exec_module(loaded)
+    except Exception as error:
+        del sys.modules[name]
+        raise UserError(f"{kind}: {path} fails on import: {one_line(error)}") from error
+    return loaded
+
+
+@contextlib.contextmanager
+def no_bytecode() -> Iterator[None]:
+    """Leaves no `__pycache__` beside the user's files that are loaded within."""
+    before, sys.dont_write_bytecode = sys.dont_write_bytecode, True
+    try:
+        yield
+    finally:
+        sys.dont_write_bytecode = before
+
+
+def absolute_files(text: str) -> str:
+    """Returns the text with every `path/to/file.py` in it made absolute."""
+    return re.sub(r"[^\s,()]+\.py\b", lambda found: os.path.abspath(found[0]), text)
+
+
+def _import_longest(kind: str, name: str) -> tuple[str, str, ModuleType]:
+    path, attr = name.replace(":", "."), ""
+    if not all(path.split(".")):
+        raise UserError(f"{kind} {name!r}: write NAME, file.py:NAME or package.NAME")
+    while path:
+        try:
+            return path, attr, importlib.import_module(path)
+        except ModuleNotFoundError as error:
+            if error.name and not f"{path}.".startswith(f"{error.name}."):
+                raise UserError(f"{kind} {name!r}: {one_line(error)}") from error
+        except Exception as error:
+            raise UserError(f"{kind} {name!r}: {one_line(error)}") from error
+        path, _, last = path.rpartition(".")
+        attr = f"{last}.{attr}" if attr else last
+    raise UserError(f"{kind} {name!r}: no module of that name can be imported")
+
+
+def accepted(
+    function: Callable, given: dict[str, Any], what: str, ours: tuple[str, ...] = ()
+) -> None:
+    """Checks that `function` takes every keyword in `given`, none of them `ours`.
+
+    Raises:
+      UserError: it does not; lists the keywords that it takes.
+    """
+    valid = set(inspect.signature(function).parameters) - set(ours)
+    for key in given:
+        if key not in valid:
+            raise unknown(f"option of {what}", key, valid)

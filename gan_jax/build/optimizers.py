@@ -1,0 +1,87 @@
+"""Optimizers and schedules by name, gradients by parts, the averaged generator."""
+
+import dataclasses
+import inspect
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import Array, lax
+
+from gan_jax.build import names as resolve
+from gan_jax.devices import mesh as sharding
+from gan_jax.errors import UserError, unknown
+from gan_jax.errors import one_line
+
+SCHEDULES = {
+    "constant": lambda rate, steps: optax.constant_schedule(rate),
+    "linear": lambda rate, steps: optax.linear_schedule(rate, 0.0, steps),
+    "cosine": lambda rate, steps: optax.cosine_decay_schedule(rate, steps),
+}
+
+
+def build(
+    text: str, schedule: str, num_steps: int, updates: int = 1
+) -> optax.GradientTransformation:
+    """Builds an optimizer of optax from `'adam(learning_rate=2e-4, b1=0.5)'`.
+
+    Args:
+      text: the optimizer's name in optax, with its arguments.
+      schedule: 'constant', or 'linear' or 'cosine' to zero at `num_steps`; each as
+        `'linear(warmup=500)'` with a rise from zero over so many steps.
+      num_steps: how many steps the run makes.
+      updates: how often it is called in a step.
+
+    Raises:
+      UserError: no such optimizer, argument or schedule.
+    """
+    name, arguments = one_call("optimizer", text, "NAME(learning_rate=..., ...)")
+    make = resolve.attribute("optimizer", name, optax, _is_optimizer)
+    if not callable(make):
+        raise UserError(f"optimizer {name!r} is no function")
+    resolve.accepted(make, arguments, f"optimizer {name!r}")
+    if not isinstance(arguments.get("learning_rate"), int | float):
+        raise UserError(f"optimizer {text!r}: give it a learning_rate=NUMBER")
+    rate = _schedule(schedule, arguments.pop("learning_rate"), num_steps, updates)
+    try:
+        return make(learning_rate=rate, **arguments)
+    except Exception as error:
+        raise UserError(f"optimizer {text!r} fails: {one_line(error)}") from error
+
+
+def one_call(kind: str, text: str, form: str) -> tuple[str, dict]:
+    """Parses a text that names one thing.
+
+    Raises:
+      UserError: it names none, or more.
+    """
+    calls = resolve.parse_calls(text)
+    if len(calls) != 1:
+        raise UserError(f"{kind} {text!r}: write one {form}")
+    return calls[0]
+
+
+def _schedule(text: str, rate: float, num_steps: int, updates: int):
+    name, how = one_call("schedule", text, "NAME or NAME(warmup=STEPS)")
+    if name not in SCHEDULES:
+        raise unknown("schedule", name, SCHEDULES)
+    for key in how.keys() - {"warmup"}:
+        raise unknown(f"setting of schedule {name!r}", key, ("warmup",))
+    warmup = how.get("warmup", 0)
+    if type(warmup) is not int or not 0 <= warmup < num_steps:
+        raise UserError(
+            f"schedule {text!r}: warmup must be a whole number below num_steps "
+            f"({num_steps})"
+        )
+    if name == "constant" and not warmup:
+        return rate
+    whole = SCHEDULES[name](rate, num_steps * updates)
+    rise = optax.linear_schedule(0.0, 1.0, warmup * updates)
+    return (lambda count: rise(count + 1) * whole(count)) if warmup else whole
+
+
+def _is_optimizer(value) -> bool:
+    return inspect.isfunction(value) and (
+        next(iter(inspect.signature(value).parameters), "") == "learning_rate"
+    )

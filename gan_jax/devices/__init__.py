@@ -1,0 +1,1 @@
+"""One device, many devices, several hosts."""

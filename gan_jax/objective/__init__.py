@@ -1,0 +1,1 @@
+"""What experiments swap: losses, penalties, augmentations."""

@@ -1,0 +1,130 @@
+"""The folder of a run: what names it, and when a run may go on in it."""
+
+import contextlib
+import dataclasses
+import datetime
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from importlib.metadata import version
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from gan_jax import config as config_lib
+from gan_jax.data.source import Info
+from gan_jax.errors import UserError
+from gan_jax.run.writers import write_file
+
+LOCK = "lock"
+LIBRARIES = ("gan_jax", "jax", "jaxlib", "flax", "optax", "numpy")
+
+
+def name(config_path: str) -> Path:
+    """Returns the name of a new folder for a config file, `runs/<config>-<time>`."""
+    stem = Path(config_path.partition(":")[0]).stem
+    now = datetime.datetime.now()
+    return Path("runs") / f"{stem}-{now:%Y%m%d-%H%M%S}-{now.microsecond // 1000:03d}"
+
+
+def check(path: Path, what: str = "workdir") -> None:
+    """Checks that a folder at `path` can be written, and writes nothing.
+
+    Args:
+      path: it need not exist yet.
+      what: the message calls it.
+
+    Raises:
+      UserError: it is a file, or cannot be written.
+    """
+    if path.parts[:1] and path.parts[0].endswith(":"):  # gs://BUCKET/...
+        raise UserError(
+            f"{what} {path}: it must lie in the file system; mount a bucket"
+        )
+    there = path.absolute()
+    while not there.exists():
+        there = there.parent
+    if not there.is_dir():
+        raise UserError(f"{what} {path}: {there} is a file, not a folder")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise UserError(f"{what} {path}: {there} is not writable")
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Keeps other processes from writing in the folder.
+
+    The lock is the operating system's, on a file that stays: it is gone with the
+    process that held it, however that ended.
+
+    Raises:
+      UserError: another process trains there.
+    """
+    path.mkdir(parents=True, exist_ok=True)
+    with (path / LOCK).open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(
+                f"another process trains in workdir {path}: wait for it or stop it, or "
+                "choose another --workdir"
+            ) from None
+        yield
+
+
+def describe(config: ConfigDict, info: Info) -> dict:
+    """Returns the content of `config.json`: what a run trains, and with what."""
+    return {
+        "config": config.to_dict(),
+        "data": dataclasses.asdict(info),
+        "versions": {library: version(library) for library in LIBRARIES},
+    }
+
+
+def check_same(path: Path, config: ConfigDict, info: Info | None = None) -> None:
+    """Checks that the folder holds no run, or one of the same experiment.
+
+    Args:
+      path: the folder.
+      config: of the run to come.
+      info: its data, None where they are not known yet.
+
+    Raises:
+      UserError: it holds another experiment; lists the differences.
+    """
+    if not (path / "config.json").exists():
+        return
+    old, new = read(path), json.loads(json.dumps(config.to_dict()))
+    differing = config_lib.differences(old["config"], new)
+    if info and info.fingerprint != old["data"]["fingerprint"]:
+        differing.append(f"the data: {old['data']['name']} -> {info.name}")
+    if differing:
+        raise UserError(
+            f"workdir {path} holds a run with another config ({'; '.join(differing)}); "
+            "choose another --workdir, or go on in it with --override_config"
+        )
+
+
+def write(path: Path, content: dict) -> None:
+    """Writes `config.json`."""
+    write_file(path / "config.json", json.dumps(content, indent=2).encode() + b"\n")
+
+
+def read(path: Path) -> dict:
+    """Reads the `config.json` of a run: its config, data and library versions.
+
+    Raises:
+      UserError: there is none.
+    """
+    file = path / "config.json"
+    try:
+        content = json.loads(file.read_text())
+        config, data = content["config"], content["data"]
+        if isinstance(config, dict) and {"name", "fingerprint"} <= data.keys():
+            return content
+    except OSError:
+        raise UserError(f"workdir {path} is not a run: there is no {file}") from None
+    except (ValueError, LookupError, AttributeError, TypeError, RecursionError):
+        pass
+    raise UserError(f"{file} is damaged: it does not hold a config and its data")

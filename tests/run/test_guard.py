@@ -1,0 +1,221 @@
+"""Guards: what is not finite, what collapses, going back, dumps and their replay."""
+
+import json
+import os
+import zlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from runs import ROOT, assert_same_run, config_of, records, states_of
+
+from gan_jax import data
+from gan_jax.algorithm.keys import purpose_key
+from gan_jax.data.feed import open_feed
+from gan_jax.devices import mesh as sharding
+from gan_jax.errors import Stopped
+from gan_jax.run import dumps as guard
+from gan_jax.run import workdir
+from gan_jax.run.checkpoint import Checkpoints
+from gan_jax.train import train
+
+SHORT = {"log_every": 2, "sample_every": 4, "checkpoint_every": 2, "num_steps": 8}
+
+
+def trap(tmp_path, *places):
+    """A penalty that is not finite where (step, stream of noise) is one of `places`.
+
+    It knows them by its key, which is a function of them.
+    """
+    variates = []
+    for step, stream in places:
+        purpose = "penalty/trap" + (f"/{stream}" if stream else "")
+        key = jax.random.fold_in(purpose_key(jax.random.key(0), step - 1, purpose), 0)
+        variates.append(float(jax.random.uniform(key)))
+    path = tmp_path / f"trap{zlib.crc32(repr(places).encode())}.py"
+    path.write_text(
+        "import jax, jax.numpy as jnp\n"
+        "def trap(critic, real, fake, key):\n"
+        f"    hit = (jax.random.uniform(key) == jnp.array({variates})).any()\n"
+        "    return jnp.sqrt(jnp.where(hit, -1, 1) * (1 + critic(fake) ** 2))\n"
+    )
+    return f"{path}:trap"
+
+
+def test_a_step_that_is_not_finite_is_dumped_and_replayed(tmp_path, forks):
+    penalty, path = trap(tmp_path, (5, 0)), tmp_path / "run"
+    with pytest.raises(Stopped) as stop:
+        train(config_of("ring", **SHORT, penalties=penalty), path)
+    assert stop.value.status == 3
+    why = str(stop.value)
+    assert (
+        "penalty_trap is not finite at step 5: the discriminator's update would" in why
+    )
+    assert "leave so d/params/Dense_0/bias, of 6 of its 6 arrays" in why
+    assert Checkpoints(path / "checkpoints").latest() == 4
+    dump = path / "guard" / "000005"
+    assert [p.name for p in path.joinpath("guard").iterdir()] == ["000005"]
+    about = json.loads((dump / "config.json").read_text())
+    assert (about["step"], about["noise_stream"]) == (5, 0)
+
+    # Its config names the user's code, which is only loaded if it is given too.
+    status, out, err = forks("train", f"--replay={dump}")
+    assert (status, out) == (2, "")
+    assert "uses its own code (penalties: " in err
+    relative = os.path.relpath(penalty, ROOT)
+    given = {**SHRUNK, **SHORT, "penalties": relative}
+    args = [f"--config.{key}={value}" for key, value in given.items()]
+    status, out, err = forks(
+        "train", f"--replay={dump}", "--config=configs/ring.py", *args
+    )
+    assert status == 3, err
+    assert "penalty_trap nan" in out
+    assert f"it arises here: {penalty.partition(':')[0]}:4:" in err
+    assert "FloatingPointError: invalid value (nan) encountered in sqrt" in err
+    other = [*args, "--config.width=5"]
+    status, _, err = forks(
+        "train", f"--replay={dump}", "--config=configs/ring.py", *other
+    )
+    assert (status, "another config (width: 4 -> 5)" in err) == (2, True)
+
+
+def test_the_batch_of_a_stream_is_dumped(tmp_path, images):
+    """The chunk after the one that fails is on its way by then, with other data."""
+    how = {**SHORT, "chunk": 1, "log_every": 4, "checkpoint_every": 4, "image_size": 8}
+    how |= {"data.data_dir": str(images), "data.resident_mb": 0}
+    path = tmp_path / "run"
+    with pytest.raises(
+        Stopped, match="at step 2: the discriminator's update would leave so"
+    ):
+        train(config_of("folder", **how, penalties=trap(tmp_path, (2, 0))), path)
+    with np.load(path / "guard" / "000002" / "arrays.npz") as arrays:
+        assert arrays["state/step"] == 1
+        dumped = arrays["batch/image"]
+    config = config_of("folder", **how)
+    mesh = sharding.make_mesh()
+    feed = open_feed(data.load(config), config, None, 1, mesh)
+    np.testing.assert_array_equal(dumped, feed.at(1, 1).batches["image"][0, 0])
+
+
+def test_a_replay_makes_the_same_step(tmp_path):
+    """Of a dump of a step that is sound, here one that was made by hand."""
+    config, path = config_of("ring", **SHORT), tmp_path / "run"
+    train(config, path)
+    (state,) = states_of(path)
+    about, folder = workdir.read(path), tmp_path / "guard" / "000009"
+    from gan_jax.build.builder import from_config
+
+    gan = from_config(config, (2,), 0)
+    state = state.replace(key=jax.random.key(0))
+    batch = {"image": jnp.ones((4, 2)), "label": jnp.zeros(4, jnp.int32)}
+    guard.dump(folder, about, gan, state, batch, 9)
+    assert guard.replay(folder, workdir.read(folder), None) == 0
+    (folder / "arrays.npz").write_bytes(b"PK")
+    with pytest.raises(guard.UserError, match="is damaged"):
+        guard.replay(folder, workdir.read(folder), None)
+
+
+def test_goes_back_and_takes_other_noise(tmp_path, capfd):
+    how = {
+        **SHORT,
+        "guard.action": "rollback",
+        "penalties": trap(tmp_path, (5, 0), (7, 1)),
+    }
+    path = tmp_path / "run"
+    assert train(config_of("ring", **how), path).step == 8
+    err = capfd.readouterr().err
+    assert "penalty_trap is not finite at step 5" in err
+    assert "; going back to step 4" in err
+    assert "penalty_trap is not finite at step 7" in err
+    assert "; going back to step 6" in err
+    assert [r["step"] for r in records(path)] == [2, 4, 6, 8]
+    sound = tmp_path / "sound"
+    train(config_of("ring", **SHORT, penalties=trap(tmp_path, (99, 0))), sound)
+    ours, theirs = (records(run) for run in (path, sound))
+    assert [r["d_loss"] for r in ours[:2]] == [r["d_loss"] for r in theirs[:2]]
+    assert ours[2]["d_loss"] != theirs[2]["d_loss"]
+
+
+def test_a_run_that_went_back_goes_on_as_if_not_stopped(tmp_path):
+    how = {**SHORT, "guard.action": "rollback", "penalties": trap(tmp_path, (5, 0))}
+    how |= {"sample_every": 2}
+    train(config_of("ring", **how), tmp_path / "whole")
+    train(config_of("ring", **{**how, "num_steps": 6}), tmp_path / "parts")
+    train(config_of("ring", **how), tmp_path / "parts")
+    assert_same_run(tmp_path / "whole", tmp_path / "parts")
+
+
+def test_goes_back_to_the_start_and_at_most_so_often(tmp_path, capfd):
+    places = [(1, stream) for stream in range(9)]
+    how = {**SHORT, "guard.action": "rollback", "guard.rollbacks": 2}
+    with pytest.raises(Stopped, match=r"step 1: .*; gone back 2 times$") as stop:
+        train(
+            config_of("ring", **how, penalties=trap(tmp_path, *places)),
+            tmp_path / "run",
+        )
+    assert stop.value.status == 3
+    assert capfd.readouterr().err.count("; going back to step 0") == 2
+
+
+# A discriminator that hardly moves: G finds the one image that it likes best.
+COLLAPSING = {
+    "data.source": "packaged",
+    "image_size": 8,
+    "width": 32,
+    "batch_size": 32,
+    "penalties": "",
+    "d_optimizer": "adam(learning_rate=1e-6)",
+    "optimizer": "adam(learning_rate=5e-3)",
+    "log_every": 20,
+    "sample_every": 20,
+    "checkpoint_every": 20,
+    "num_steps": 300,
+}
+HEALTHY = {**COLLAPSING, "d_optimizer": "", "penalties": "r1"}
+ALARM = "had less than 0.1 of the data's variety"
+
+
+def test_a_collapse_is_noticed(tmp_path, capfd):
+    replicas = 2
+    train(config_of("mnist_mlp", **COLLAPSING, replicas=replicas), tmp_path / "warned")
+    assert capfd.readouterr().err.count(ALARM) == replicas
+    train(config_of("mnist_mlp", **HEALTHY, replicas=replicas), tmp_path / "healthy")
+    assert ALARM not in capfd.readouterr().err
+    for name, low in (("warned", True), ("healthy", False)):
+        last = records(tmp_path / name)[-1]
+        assert (np.max(last["diversity"]) < 0.1) == low
+
+
+def test_a_collapse_stops_or_goes_back(tmp_path, capfd):
+    how = {**COLLAPSING, "guard.collapse": "stop"}
+    with pytest.raises(Stopped, match=rf"^collapsed by step \d+: .*{ALARM}") as stop:
+        train(config_of("mnist_mlp", **how), tmp_path / "stopped")
+    assert stop.value.status == 3
+    how |= {"guard.collapse": "rollback", "guard.rollbacks": 1, "keep_checkpoints": 9}
+    with pytest.raises(Stopped, match=r"gone back 1 times"):
+        train(config_of("mnist_mlp", **how), tmp_path / "back")
+    (line,) = (x for x in capfd.readouterr().err.splitlines() if "going back" in x)
+    stopped, back = (int(x) for x in (line.split()[3][:-1], line.split()[-1]))
+    assert 0 < back <= stopped - 60  # before the first of three low sheets
+
+
+def test_saturation_counts_lines_in_a_row():
+    config = config_of("ring").guard
+    config.saturation = 3
+    collapse = guard.Collapse(config, None)
+    for gap, due in ((1, 0), (1, 0), (0.5, 0), (0.99, 0), (1, 0), (0.985, 1), (1, 1)):
+        collapse.see({"d_real": [gap, 0.5], "d_fake": [0.0, 0.5]})
+        assert list(collapse.alarms()) == [0] * due
+
+
+def test_spread_is_the_distance_of_two_examples():
+    random = np.random.default_rng(0)
+    points = random.normal(size=(400, 3, 2))
+    pairs = points[:, None] - points[None]
+    mean = np.square(pairs).sum((2, 3)).mean()
+    assert guard.spread(points) == pytest.approx(np.sqrt(mean), rel=1e-6)
+    assert guard.spread(np.ones((5, 4, 4, 1), np.uint8)) == 0
+
+
+SHRUNK = {"batch_size": 4, "width": 4}

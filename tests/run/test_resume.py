@@ -1,0 +1,240 @@
+"""A run may end at any instant: kills, signals, full disks, a second process."""
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from runs import ROOT, assert_same_run, config_of, records
+
+from gan_jax.errors import Stopped, UserError
+from gan_jax.run import workdir
+from gan_jax.run.checkpoint import Checkpoints
+from gan_jax.run.writers import MetricsFile
+from gan_jax.train import train
+
+HOW = {"num_steps": 8, "log_every": 4, "sample_every": 4, "checkpoint_every": 4}
+
+
+def command(path, **how):
+    args = [f"--config.{key}={value}" for key, value in how.items()]
+    return subprocess.Popen(
+        [
+            *(sys.executable, "-m", "gan_jax.train", "--config=configs/ring.py"),
+            *(f"--workdir={path}", *args),
+        ],
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_killed_runs_end_as_one_that_was_not():
+    done = subprocess.run(
+        [
+            *(sys.executable, "scripts/kill_test.py", "--kills=5", "--steps=400"),
+            *("--cases=points", "--seed=3"),
+        ],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1].startswith("5 kills of ")
+    assert done.stdout.endswith(" 0 lost\n")
+
+
+def test_what_a_stop_loses_is_noticed(tmp_path):
+    """The comparison that the kills rest on is one that can fail."""
+    train(config_of("ring", **HOW), tmp_path / "a")
+    train(config_of("ring", **HOW, seed=1), tmp_path / "b")
+    with pytest.raises(AssertionError):
+        assert_same_run(tmp_path / "a", tmp_path / "b")
+
+
+@pytest.mark.parametrize("replicas", [1, 2])
+def test_stops_between_log_lines_and_logs_the_same(tmp_path, monkeypatch, replicas):
+    """What a log line has gathered when the run stops is in the checkpoint."""
+    how = {**HOW, "num_steps": 12, "chunk": 1, "replicas": replicas}
+    train(config_of("ring", **how), tmp_path / "whole")
+
+    class Signals:
+        """SIGTERM comes in the sixth chunk."""
+
+        asked = 0
+
+        def cast(self, number):
+            self.asked += 1
+            return signal.SIGTERM if self.asked == 6 else 0
+
+    with monkeypatch.context() as patch:
+        patch.setattr("gan_jax.devices.hosts.Vote", lambda mesh: Signals())
+        with pytest.raises(Stopped, match=r"^saved at step 6, on SIGTERM$") as stop:
+            train(config_of("ring", **how), tmp_path / "parts")
+    assert stop.value.status == 143
+    assert [r["step"] for r in records(tmp_path / "parts")] == [4]
+    train(config_of("ring", **how), tmp_path / "parts")
+    assert_same_run(tmp_path / "whole", tmp_path / "parts")
+
+
+@pytest.mark.parametrize(("first", "second"), [("TERM", "TERM"), ("INT", "TERM")])
+def test_a_second_signal_ends_at_once(tmp_path, first, second):
+    """In the middle of a chunk that would take minutes."""
+    how = {"num_steps": 10**6, "log_every": 10**6, "sample_every": 10**6}
+    with command(tmp_path, **how, checkpoint_every=10**6) as run:
+        while not (tmp_path / "config.json").exists():
+            time.sleep(0.05)
+        time.sleep(4)  # it compiles, or is in its one long chunk
+        for number in (first, second):
+            run.send_signal(signal.Signals[f"SIG{number}"])
+            time.sleep(0.3)
+        start = time.monotonic()
+        assert run.wait(20) == 128 + signal.Signals[f"SIG{second}"]
+        assert time.monotonic() - start < 5
+        assert run.stderr.read().endswith("at once\nstopped at once\n")
+    assert not list((tmp_path / "checkpoints").glob("[0-9]*"))
+
+
+class Full:
+    """A disk that is full for so many saves."""
+
+    def __init__(self, monkeypatch, times):
+        self.left, save = times, Checkpoints._check_room
+
+        def check_room(checkpoints, state):
+            if self.left > 0:
+                self.left -= 1
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            save(checkpoints, state)
+
+        monkeypatch.setattr(Checkpoints, "_check_room", check_room)
+
+
+def test_a_full_disk_is_tried_again(tmp_path, monkeypatch, capfd):
+    how = {**HOW, "num_steps": 16}
+    train(config_of("ring", **how), tmp_path / "whole")
+    Full(monkeypatch, 2)
+    train(config_of("ring", **how), tmp_path / "full")
+    assert_same_run(tmp_path / "whole", tmp_path / "full")
+    err = capfd.readouterr().err
+    for step in (4, 8):
+        assert f"cannot save step {step} ([Errno 28] No space left on device)" in err
+    assert "going on, the next save is tried" in err
+    kept = [int(p.name) for p in (tmp_path / "full" / "checkpoints").iterdir()]
+    assert sorted(kept) == [12, 16]
+
+
+def test_writes_that_fail_in_the_background_count_too(tmp_path, monkeypatch, capfd):
+    """They are noticed at the save after them, which is made all the same."""
+    from orbax.checkpoint import CheckpointManager
+
+    failures, finish = [4, 8], CheckpointManager.wait_until_finished
+
+    def wait(manager):
+        finish(manager)
+        if failures and manager.latest_step() == failures[0]:
+            manager.delete(failures.pop(0))
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(CheckpointManager, "wait_until_finished", wait)
+    train(config_of("ring", **{**HOW, "num_steps": 16}), tmp_path / "two")
+    err = capfd.readouterr().err
+    assert [f"cannot save step {n} (OSError: [Errno 5]" in err for n in (4, 8)] == [
+        1,
+        1,
+    ]
+    kept = [int(p.name) for p in (tmp_path / "two" / "checkpoints").iterdir()]
+    assert sorted(kept) == [12, 16]
+    failures[:] = [4, 8, 12]
+    with pytest.raises(
+        Stopped, match=r"^cannot save step 12 .*, 3 times in a row"
+    ) as stop:
+        train(config_of("ring", **{**HOW, "num_steps": 40}), tmp_path / "three")
+    assert stop.value.status == 4
+
+
+def test_a_run_that_nobody_listens_to_goes_on(tmp_path):
+    """As of `2>&1 | tee log`, when tee is gone."""
+    with command(tmp_path, **{**HOW, "num_steps": 400}) as run:
+        run.stderr.readline()
+        run.stderr.close()
+        assert run.wait(180) == 0
+    assert records(tmp_path)[-1]["step"] == 400
+
+
+def test_a_disk_that_stays_full_ends_the_run(tmp_path, monkeypatch):
+    how = {**HOW, "num_steps": 40}
+    train(config_of("ring", **{**how, "num_steps": 4}), tmp_path)
+    Full(monkeypatch, 99)
+    with pytest.raises(
+        Stopped, match=r"^cannot save step 16 .*, 3 times in a row"
+    ) as stop:
+        train(config_of("ring", **how), tmp_path)
+    assert stop.value.status == 4
+    assert [int(p.name) for p in (tmp_path / "checkpoints").iterdir()] == [4]
+
+
+def test_the_last_save_is_tried_at_once(tmp_path, monkeypatch):
+    Full(monkeypatch, 2)
+    train(config_of("ring", **{**HOW, "num_steps": 4}), tmp_path)
+    assert [int(p.name) for p in (tmp_path / "checkpoints").iterdir()] == [4]
+
+
+def test_records_that_cannot_be_written_hold_back_the_checkpoint(
+    tmp_path, monkeypatch, capfd
+):
+    """A checkpoint must not be ahead of the log: what is missing would stay missing."""
+    write, refused = MetricsFile.write, []
+
+    def refuse(file, record):
+        if record["step"] == 4 and len(refused) < 2:
+            refused.append(record)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        write(file, record)
+
+    train(config_of("ring", **HOW), tmp_path / "whole")
+    monkeypatch.setattr(MetricsFile, "write", refuse)
+    train(config_of("ring", **HOW), tmp_path / "full")
+    assert_same_run(tmp_path / "whole", tmp_path / "full")
+    assert "cannot write the metrics of step 4" in capfd.readouterr().err
+    kept = [int(p.name) for p in (tmp_path / "full" / "checkpoints").iterdir()]
+    assert kept == [8]
+
+
+def test_a_second_process_is_refused_and_a_dead_ones_lock_is_not(tmp_path):
+    config = config_of("ring", **HOW)
+    with (
+        workdir.locked(tmp_path),
+        pytest.raises(UserError, match="another process trains"),
+    ):
+        train(config, tmp_path)
+    assert [p.name for p in tmp_path.iterdir()] == ["lock"]
+    # A process that dies with the lock.
+    code = f"""
+import os, signal
+from pathlib import Path
+from gan_jax.run import workdir
+with workdir.locked(Path({str(tmp_path)!r})):
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    dead = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False)
+    assert dead.returncode == -signal.SIGKILL
+    assert train(config, tmp_path).step == 8
+
+
+def test_goes_on_from_the_checkpoint_before_a_damaged_one(tmp_path, capfd):
+    how = {**HOW, "num_steps": 12}
+    train(config_of("ring", **how), tmp_path / "whole")
+    train(config_of("ring", **HOW), tmp_path / "hurt")
+    newest = tmp_path / "hurt" / "checkpoints" / "8"
+    for file in newest.rglob("*"):
+        if file.is_file() and "d" in file.parts:
+            file.write_bytes(file.read_bytes()[:-7])
+    train(config_of("ring", **how), tmp_path / "hurt")
+    assert_same_run(tmp_path / "whole", tmp_path / "hurt")
+    assert "step 8" in capfd.readouterr().err
+    assert (tmp_path / "hurt" / "damaged" / "8.0").is_dir()
