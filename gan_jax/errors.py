@@ -1,7 +1,7 @@
-"""What a user can get wrong, said in one line, and what ends a run early."""
+"""Errors that a user can cause, as one line each, and what ends a run early."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 
 class UserError(Exception):
@@ -12,25 +12,43 @@ class UserError(Exception):
     """
 
     def __init__(self, message: str):
-        if len(message) > 2000:  # it quotes what was given, which may be anything
+        if len(message) > 2000:  # it quotes the input, which may be anything
             message = f"{message[:1000]} ... {message[-1000:]}"
         super().__init__(printable(message))
 
 
-def printable(text: str) -> str:
-    """Returns the text with what is not to be printed escaped: it stays one line.
-
-    Names of files come from elsewhere, and could steer the terminal.
-    """
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
-
-
 class Stopped(Exception):
-    """A run ended early; `status` is what the command exits with."""
+    """A run ended early.
+
+    Args:
+      status: the exit status of the command.
+      why: the reason, in one line.
+    """
 
     def __init__(self, status: int, why: str):
         super().__init__(why)
         self.status = status
+
+
+class RollBack(Exception):
+    """The run must go back to an earlier checkpoint, and continue with other noise.
+
+    Args:
+      why: the reason, in one line.
+      good: tells from what a checkpoint carries whether it is early enough.
+    """
+
+    def __init__(self, why: str, good: Callable[[dict], bool] = lambda carried: True):
+        super().__init__(why)
+        self.good = good
+
+
+def printable(text: str) -> str:
+    """Escapes unprintable characters, so that the text stays one line.
+
+    Names of files come from elsewhere, and could control the terminal.
+    """
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 def unknown(kind: str, name: str, valid: Iterable[str]) -> UserError:

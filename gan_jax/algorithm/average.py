@@ -1,4 +1,4 @@
-"""The average of the generator over training."""
+"""The exponential moving average of the generator, which is sampled and evaluated."""
 
 import dataclasses
 
@@ -9,15 +9,14 @@ from jax import Array
 
 @dataclasses.dataclass(frozen=True)
 class Average:
-    """An exponential moving average of the generator.
+    """An exponential moving average.
 
     Attributes:
       rate: the weight of the average in an update, in [0, 1). It is at most
-        `(1 + step) / (10 + step)`, so that the average forgets the initial weights at
-        once and is worth sampling from the first steps on.
-      halflife: in images that D has been shown; where it is above 0 it takes the
-        place of `rate`: after so many images a generator counts half (Karras et al.
-        2020, arXiv:1912.04958).
+        `(1 + step) / (10 + step)`, so that the average forgets the initial weights
+        quickly and is worth sampling from the first steps on.
+      halflife: in images that D has seen; above 0 it replaces `rate`: after so many
+        images a generator has half its weight (Karras et al. 2020, arXiv:1912.04958).
       rampup: the half-life is at most this share of the images seen so far (Karras et
         al. 2020, arXiv:2006.06676, appendix C: 0.05); 0 for no such bound.
     """
@@ -41,7 +40,7 @@ class Average:
         Args:
           average: a pytree, the average so far.
           new: a pytree like it.
-          step: how many updates the average has seen.
+          step: updates so far.
           batch_size: images in an update.
         """
         decay = self.decay(step, batch_size)

@@ -1,4 +1,4 @@
-"""Many training steps in one compiled call, none of which leaves what is not finite."""
+"""Many training steps in one compiled call, each rejected if it gives NaN or inf."""
 
 import functools
 
@@ -7,27 +7,28 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from gan_jax.algorithm.gan import GAN
+from gan_jax.algorithm.objectives import Metrics
 from gan_jax.algorithm.state import TrainState
-from gan_jax.algorithm.steps import Metrics, train_step
+from gan_jax.algorithm.steps import train_step
 
 
-def sound_step(
+def guarded_step(
     gan: GAN, state: TrainState, batch: dict, step: Array
 ) -> tuple[TrainState, Metrics]:
-    """Makes training step `step`, unless it would leave something that is not finite.
+    """Makes training step `step`, and rejects it if a metric of it is NaN or inf.
 
-    Such a step is not made: the state stays for good as it was before, which its own
-    `step`, lagging behind, tells.
+    After a rejected step the run is frozen: the state stays as it was before that step,
+    and its own `step`, which lags behind from then on, shows it.
 
     Args:
       gan: the static half.
       state: the array half.
       batch: as for `train_step`.
-      step: how many steps there have been, made or not.
+      step: the number of steps so far, with rejected ones.
 
     Returns:
-      The new state, and the metrics, those of the step that is not made too; from then
-      on they are NaN.
+      The new state, and the metrics, also those of the rejected step; after it they are
+      NaN.
     """
     going = state.step == step
     new, metrics = train_step(gan, state.replace(step=step), batch)
@@ -40,22 +41,22 @@ def sound_step(
 def train_chunk(
     gan: GAN, state: TrainState, feed, n: int, step: Array | None = None
 ) -> tuple[TrainState, Metrics]:
-    """Makes `n` training steps, as long as they are sound, in one compiled call.
+    """Makes `n` training steps in one compiled call, until one is rejected.
 
     Args:
       gan: the static half.
       state: the array half.
       feed: draws the batches, see gan_jax.data.feed.
       n: how many; static under `jit`.
-      step: how many there have been, by default those that the state has made.
+      step: the number of steps so far, by default the state's.
 
     Returns:
       The new state, and the metrics of each step, `[n]`.
     """
     first = state.step if step is None else step
 
-    def body(state, now):
-        step, drawn = now
-        return sound_step(gan, state, feed.batch(drawn), step)
+    def body(state, drawn_at):
+        step, drawn = drawn_at
+        return guarded_step(gan, state, feed.batch(drawn), step)
 
     return lax.scan(body, state, (first + jnp.arange(n), feed.window(first, n)))

@@ -1,49 +1,172 @@
-"""Gradients of an objective, by parts of a batch."""
+"""The gradients of both players: what each of them minimises, and by what it moves.
+
+Goodfellow et al. 2014 (arXiv:1406.2661), Algorithm 1, the two gradients; each objective
+is the player's loss plus its penalties.
+"""
 
 from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
-from jax import lax
+from jax import Array, lax
 
-from gan_jax.devices import mesh as sharding
+from gan_jax.algorithm.gan import GAN
+from gan_jax.algorithm.keys import Keys
+from gan_jax.algorithm.objectives import (
+    Metrics,
+    adapted,
+    both_augmented,
+    context_of,
+    equilibrium,
+    penalised,
+    replayed,
+)
+from gan_jax.algorithm.players import discriminate_both, generate
+from gan_jax.algorithm.state import Player, TrainState
+from gan_jax.devices import mesh
+from gan_jax.layers.spectral import COLLECTION as SPECTRAL
 
 
-def gradient(objective: Callable, params, carried, batch: dict, parts: int):
-    """Differentiates the mean of an objective over a batch, a part at a time.
+class Gradient(NamedTuple):
+    """The gradient of a player's objective, and what its evaluation changes.
 
-    At the memory of a part it is the gradient of the whole batch where networks take
-    examples apart and the objective is a mean over them; what is of a batch (its
-    statistics, means in a loss, groups, what terms remember) is of each part.
+    Attributes:
+      grads: a pytree like the player's parameters.
+      stats: the player's new statistics.
+      memory: the new memory of the terms.
+      metrics: scalars by their names.
+    """
+
+    grads: Any
+    stats: Any
+    memory: dict
+    metrics: Metrics
+
+
+def d_gradient(
+    gan: GAN, state: TrainState, batch: dict, update: Array | int = 0
+) -> Gradient:
+    """Returns the gradient of the discriminator's objective.
 
     Args:
-      objective: `(params, carried, part of the batch, its number) -> (value, (carried,
-        metrics))`; the number is None where there is one part.
-      params: to differentiate by.
-      carried: what a part hands on to the next.
-      batch: leaves `[batch, ...]`.
-      parts: how many; they divide the batch.
-
-    Returns:
-      The gradient, what the last part carried, and the mean of the metrics.
+      gan: the static half.
+      state: the array half.
+      batch: 'example' `[batch, *shape]`, stored or as networks see it, and, for a
+        conditional GAN, 'condition' `[batch, ...]`, which the samples get too.
+      update: which of this step's `d_updates` it is.
     """
-    grad = jax.grad(objective, has_aux=True)
-    if parts == 1:
-        grads, (carried, metrics) = grad(params, carried, batch, None)
-        return grads, carried, metrics
-    split = jax.tree.map(lambda x: x.reshape(parts, -1, *x.shape[1:]), batch)
-    split = sharding.split_batch(split, axis=1)
+    keys = Keys(state.key, state.step, gan.noise_stream, update)
+    g = state.g.variables
+
+    def objective(params, carried, part, keys):
+        (stats, memory), x, c, z = carried, *_of(part)
+        d, key = {"params": params, **stats}, keys("d_networks")
+        samples, _ = generate(gan, g, z, c, key=key)
+        fake, fake_c, memory = replayed(gan, samples, c, memory, keys)
+        real, fake = both_augmented(gan, x, fake, state.step, memory, keys)
+        real_logits, fake_logits, stats = discriminate_both(
+            gan, d, real, fake, (c, fake_c), key
+        )
+        loss = gan.loss.draw(keys("labels")).d(real_logits, fake_logits).mean()
+        asked = {"real_logits": real_logits, "fake_logits": fake_logits}
+        asked |= {"real": real, "fake": fake, "condition": c, "fake_condition": fake_c}
+        asked |= {"example": x, "sample": samples, "latents": z}
+        asked |= {"params": params, "step": state.step}
+        context = context_of(gan, d, g, key, **asked)
+        cost, memory, metrics = penalised(gan, "d", context, keys, memory)
+        memory, adaptive = adapted(gan, memory, real_logits, len(x))
+        metrics |= {"d_loss": loss, **adaptive, **equilibrium(real_logits, fake_logits)}
+        return loss + cost, ((stats, memory), metrics)
+
+    batch = _with_latents(gan, batch, keys("d_noise"))
+    return _by_parts(objective, state.d, state.memory, batch, keys, gan.accumulate)
+
+
+def g_gradient(
+    gan: GAN,
+    state: TrainState,
+    batch: dict,
+    opponent: Callable[[Any], TrainState] | None = None,
+) -> Gradient:
+    """Returns the gradient of the generator's objective.
+
+    Args:
+      gan: the static half.
+      state: the array half.
+      batch: as for `d_gradient`; its examples matter to relativistic losses and to some
+        penalties alone.
+      opponent: from the generator's parameters to the state whose discriminator it
+        plays against, by default `state`; the gradient goes through it.
+    """
+    keys = Keys(state.key, state.step, gan.noise_stream)
+
+    def objective(params, carried, part, keys):
+        (stats, memory), x, c, z = carried, *_of(part)
+        g, key = {"params": params, **stats}, keys("g_networks")
+        d = (opponent(params) if opponent else state).d.variables
+        samples, stats = generate(gan, g, z, c, key=key)
+        real, fake = both_augmented(gan, x, samples, state.step, memory, keys)
+        asked = {"real": real, "fake": fake, "condition": c, "fake_condition": c}
+        asked |= {"example": x, "sample": samples, "latents": z}
+        asked |= {"params": params, "step": state.step}
+        asked |= {"real_logits": None, "fake_logits": None}
+        context = context_of(gan, d, g, key, fixed=(SPECTRAL,), **asked)
+        fake_logits, real_logits = context.critic(fake), context.critic(real)
+        loss = gan.loss.g(fake_logits, real_logits).mean()
+        context = context._replace(real_logits=real_logits, fake_logits=fake_logits)
+        cost, memory, metrics = penalised(gan, "g", context, keys, memory)
+        return loss + cost, ((stats, memory), metrics | {"g_loss": loss})
+
+    batch = _with_latents(gan, batch, keys("g_noise"))
+    return _by_parts(objective, state.g, state.memory, batch, keys, gan.accumulate)
+
+
+def _of(part: dict) -> tuple[Array, Array | None, Array]:
+    return part["example"], part.get("condition"), part["latents"]
+
+
+def _with_latents(gan: GAN, batch: dict, key: Array) -> dict:
+    """Encodes a batch for the networks, and draws its latents."""
+    encoded = {"example": gan.example.encode(batch["example"])}
+    if gan.condition is not None:
+        encoded["condition"] = gan.condition.encode(batch["condition"])
+    latents = gan.latent.sample(key, len(encoded["example"]))
+    return encoded | {"latents": mesh.split_batch(latents, axis=0)}
+
+
+def _by_parts(
+    objective: Callable, player: Player, memory: dict, batch: dict, keys: Keys, num: int
+) -> Gradient:
+    """Differentiates the mean of an objective over a batch, one part at a time.
+
+    It is the gradient of the whole batch where networks treat examples independently
+    and the objective is a mean over them. Whatever depends on a batch (its statistics,
+    means in a loss, groups, the memory of terms) depends on each part instead.
+
+    Args:
+      objective: `(params, (stats, memory), part, keys) -> (value, ((stats, memory),
+        metrics))`.
+      player: whose parameters and statistics they are.
+      memory: of the terms.
+      batch: leaves `[batch, ...]`.
+      keys: of the update.
+      num: the number of parts; it divides the batch.
+    """
+    grad, start = jax.grad(objective, has_aux=True), (player.stats, memory)
+    if num == 1:
+        grads, (carried, metrics) = grad(player.params, start, batch, keys)
+        return Gradient(grads, *carried, metrics)
+    parts = jax.tree.map(lambda x: x.reshape(num, -1, *x.shape[1:]), batch)
+    parts = mesh.split_batch(parts, axis=1)
 
     def add(before, part):
-        total, carried = before
-        grads, (carried, metrics) = grad(params, carried, *part)
+        (total, carried), (part, i) = before, part
+        grads, (carried, metrics) = grad(player.params, carried, part, keys.part(i))
         return (optax.tree.add(total, grads), carried), metrics
 
-    start = optax.tree.zeros_like(params), carried
-    (total, carried), metrics = lax.scan(add, start, (split, jnp.arange(parts)))
-    return (
-        optax.tree.scale(1 / parts, total),
-        carried,
-        jax.tree.map(lambda m: m.mean(0), metrics),
-    )
+    zeros = optax.tree.zeros_like(player.params)
+    (total, carried), metrics = lax.scan(add, (zeros, start), (parts, jnp.arange(num)))
+    metrics = jax.tree.map(lambda m: m.mean(0), metrics)
+    return Gradient(optax.tree.scale(1 / num, total), *carried, metrics)

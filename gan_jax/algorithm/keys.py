@@ -1,7 +1,7 @@
 """Randomness as a function of (seed, step, purpose).
 
-No key is threaded: any step can be made again alone, and nothing random need be saved
-but the root key and the step.
+No key is split and handed on: any step can be replayed alone, and of all randomness
+only the root key and the step need be saved.
 """
 
 import zlib
@@ -23,7 +23,7 @@ class Keys:
     Args:
       key: the run's root key.
       step: of the run.
-      stream: which of the streams of noise that a seed has.
+      stream: number of the noise stream.
       *folds: numbers that tell this update from others of the step.
     """
 
@@ -38,6 +38,8 @@ class Keys:
             key = jax.random.fold_in(key, fold)
         return key
 
-    def part(self, i: Array | int) -> "Keys":
-        """Returns the keys of the `i`-th part of the batch."""
+    def part(self, i: Array | int | None) -> "Keys":
+        """Returns the keys of the `i`-th part of the batch; None is the whole batch."""
+        if i is None:
+            return self
         return Keys(self._key, self._step, self._stream, *self._folds, i)

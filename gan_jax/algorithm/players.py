@@ -1,109 +1,169 @@
-"""The two players at work: what G makes of latents, and what D says of examples."""
+"""The two players at work: generating examples, judging them, drawing from a run."""
 
-import functools
+from collections.abc import Mapping
+from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax import Array
 
 from gan_jax.algorithm.gan import GAN
 from gan_jax.algorithm.keys import purpose_key
+from gan_jax.algorithm.spaces import Classes
 from gan_jax.algorithm.state import TrainState
-from gan_jax.devices import mesh as sharding
+from gan_jax.devices import mesh
 from gan_jax.errors import UserError
 from gan_jax.layers.spectral import COLLECTION as SPECTRAL
 
-_SEEN = "intermediates"  # where a network leaves what is not its output
+Variables = Mapping[str, Any]
+
+_SOWN = "intermediates"  # where a network leaves what is not its output
 
 
 def generate(
     gan: GAN,
-    variables,
+    variables: Variables,
     latents: Array,
-    labels=None,
+    condition: Array | None = None,
     *,
     train: bool = True,
     key: Array | None = None,
-):
+) -> tuple[Array, dict]:
     """Runs the generator.
 
     Args:
       gan: the static half.
-      variables: `{'params': ..., **stats}`, e.g. `state.ema`.
+      variables: `{'params': ..., **stats}`, such as `state.ema`.
       latents: `[batch, latent size]`.
-      labels: `[batch]` for a conditional GAN.
-      train: whether batch statistics are the batch's own.
-      key: a PRNG key, for a generator with dropout.
+      condition: `[batch, ...]` for a conditional GAN.
+      train: whether batch statistics are those of this batch.
+      key: a PRNG key for the network's random streams, if it has any.
 
     Returns:
       Examples `[batch, *shape]`, and the new statistics.
     """
-    return _apply(gan, gan.generator, variables, latents, labels, train, key=key)
+    return _apply(gan, gan.generator, variables, latents, condition, train, (), key)
 
 
 def discriminate(
-    gan: GAN, params, stats, examples: Array, labels=None, *, fixed: tuple = ()
-):
+    gan: GAN,
+    variables: Variables,
+    examples: Array,
+    condition: Array | None = None,
+    *,
+    fixed: tuple[str, ...] = (),
+    key: Array | None = None,
+) -> tuple[Array, dict]:
     """Runs the discriminator in training.
 
     Args:
       gan: the static half.
-      params: the discriminator's.
-      stats: the discriminator's.
-      examples: `[batch, *shape]`, packs of several where the GAN says so.
-      labels: `[batch]` for a conditional GAN.
-      fixed: collections of `stats` that this pass leaves as they are.
+      variables: the discriminator's, `{'params': ..., **stats}`.
+      examples: `[batch, *packed shape]`.
+      condition: `[batch, ...]` for a conditional GAN.
+      fixed: collections of statistics that this pass leaves unchanged.
+      key: as for `generate`.
 
     Returns:
-      Logits `[batch]`, and the new statistics.
+      Logits `[judgements]`, those of the first example first, and the new statistics.
     """
-    variables = {"params": params, **stats}
-    return _apply(gan, gan.discriminator, variables, examples, labels, True, fixed)
+    network = gan.discriminator
+    logits, stats = _apply(
+        gan, network, variables, examples, condition, True, fixed, key
+    )
+    # The one place that knows of patches and frames: a network may return logits
+    # `[batch, ...]` of any shape, or several such arrays.
+    rows = [leaf.reshape(len(examples), -1) for leaf in jax.tree.leaves(logits)]
+    return jnp.concatenate(rows, 1).reshape(-1), stats
 
 
-def discriminate_both(gan: GAN, params, stats, real: Array, fake: Array, labels):
+def discriminate_both(
+    gan: GAN,
+    variables: Variables,
+    real: Array,
+    fake: Array,
+    conditions: tuple[Array | None, Array | None],
+    key: Array,
+) -> tuple[Array, Array, dict]:
     """Returns the logits of real and of generated examples, and the new statistics.
 
-    Batch statistics are of either's own batch. Singular vectors take one step.
-    """
-    d = functools.partial(discriminate, gan, params)
-    if not getattr(gan.discriminator, "per_example", False):
-        real_logits, stats = d(stats, real, labels)
-        fake_logits, stats = d(stats, fake, labels, fixed=(SPECTRAL,))
-        return real_logits, fake_logits, stats
-    # One batch, in pairs, so that on a mesh each device keeps its own examples.
-    pairs = jnp.stack([real, fake], 1).reshape(-1, *real.shape[1:])
-    labels = None if labels is None else labels.repeat(2)
-    logits, stats = d(stats, pairs, labels)
-    return *logits.reshape(-1, 2).T, stats
-
-
-def observe(
-    gan: GAN, params, stats, examples: Array, labels, what: str, fixed: tuple = ()
-) -> Array:
-    """Returns what the discriminator leaves beside its logits, see gan_jax.models.
+    Each kind has its own batch statistics. Singular vectors make one step.
 
     Args:
       gan: the static half.
-      params: the discriminator's.
-      stats: the discriminator's.
-      examples: `[batch, *shape]`.
-      labels: `[batch]` for a conditional GAN.
-      what: the name that it is sown by, such as `features`.
-      fixed: collections of `stats` that this pass leaves as they are.
+      variables: the discriminator's.
+      real: `[batch, *packed shape]`.
+      fake: `[batch, *packed shape]`.
+      conditions: those of `real` and those of `fake`.
+      key: as for `generate`.
+    """
+    of_real, of_fake = conditions
+    if not getattr(gan.discriminator, "per_example", False):
+        keys = jax.random.split(key)
+        real_logits, stats = discriminate(gan, variables, real, of_real, key=keys[0])
+        variables = {"params": variables["params"], **stats}
+        fake_logits, stats = discriminate(
+            gan, variables, fake, of_fake, fixed=(SPECTRAL,), key=keys[1]
+        )
+        return real_logits, fake_logits, stats
+
+    def pairs(x, y):  # one batch, in pairs: on a mesh each device keeps its examples
+        return jnp.stack([x, y], 1).reshape(-1, *x.shape[1:])
+
+    condition = None if of_real is None else pairs(of_real, of_fake)
+    logits, stats = discriminate(gan, variables, pairs(real, fake), condition, key=key)
+    # A row holds the judgements of a real example, then those of a fake one.
+    rows = jnp.split(logits.reshape(len(real), -1), 2, axis=1)
+    real_logits, fake_logits = (row.reshape(-1) for row in rows)
+    return real_logits, fake_logits, stats
+
+
+def observe(
+    gan: GAN,
+    variables: Variables,
+    examples: Array,
+    condition: Array | None,
+    name: str,
+    *,
+    fixed: tuple[str, ...] = (),
+    key: Array | None = None,
+) -> Array:
+    """Returns what the discriminator sows beside its logits, see gan_jax.models.
+
+    Args:
+      gan: the static half.
+      variables: the discriminator's.
+      examples: `[batch, *packed shape]`.
+      condition: `[batch, ...]` for a conditional GAN.
+      name: that it is sown by, such as `features`.
+      fixed: collections of statistics that this pass leaves unchanged.
+      key: as for `generate`.
 
     Raises:
-      UserError: it leaves nothing of that name.
+      UserError: it sows nothing of that name.
     """
-    variables = {"params": params, **stats, _SEEN: {}}
-    _, moved = _apply(gan, gan.discriminator, variables, examples, labels, True, fixed)
-    for path, leaf in jax.tree_util.tree_leaves_with_path(moved[_SEEN]):
-        if any(getattr(part, "key", None) == what for part in path):
+    network, variables = gan.discriminator, {**variables, _SOWN: {}}
+    _, sown = _apply(gan, network, variables, examples, condition, True, fixed, key)
+    for path, leaf in jax.tree_util.tree_leaves_with_path(sown[_SOWN]):
+        if any(getattr(part, "key", None) == name for part in path):
             return leaf.astype(jnp.float32)
     hint = (
-        "conditioning='auxiliary'" if what == "class_logits" else "see gan_jax.models"
+        "conditioning='auxiliary'" if name == "class_logits" else "see gan_jax.models"
     )
-    raise UserError(f"the discriminator does not sow {what!r}: {hint}")
+    raise UserError(f"the discriminator does not sow {name!r}: {hint}")
+
+
+def stream_keys(network: nn.Module, key: Array) -> dict[str, Array]:
+    """Returns a key for each random stream that a network names in `streams`.
+
+    A network that names none gets `dropout` and `noise`.
+    """
+    names = getattr(network, "streams", ("dropout", "noise"))
+    return {name: purpose_key(key, 0, name) for name in names}
+
+
+# --- Samples ------------------------------------------------------------------------
 
 
 def draw(
@@ -111,7 +171,7 @@ def draw(
     state: TrainState,
     key: Array,
     num: int,
-    labels: Array | None = None,
+    condition: Array | None = None,
     truncation: float = 1.0,
 ) -> Array:
     """Draws examples from the averaged generator.
@@ -121,51 +181,75 @@ def draw(
       state: the array half.
       key: a PRNG key; the same gives the same latents at every step of a run.
       num: how many; static under `jit`.
-      labels: `[num]` for a conditional GAN, by default each class in turn.
+      condition: `[num, ...]` for a conditional GAN, as it is stored; by default each
+        class in turn.
       truncation: of the prior, see `Latent.sample`; static under `jit`.
 
     Returns:
-      `[num, *shape]`, uint8 for images.
+      `[num, *shape]` as they are stored: uint8 for images.
+
+    Raises:
+      UserError: the condition is no class, and none is given.
     """
-    if labels is None and gan.num_classes:
-        labels = jnp.arange(num) % gan.num_classes
-    return render(gan, state, gan.latent.sample(key, num, truncation), labels, key)
+    if condition is None and gan.condition is not None:
+        condition = _each_class(gan.condition, num)
+    return render(gan, state, gan.latent.sample(key, num, truncation), condition, key)
 
 
-def sheet(gan: GAN, state: TrainState, num: int) -> Array:
+def sample_grid(
+    gan: GAN, state: TrainState, num: int, condition: Array | None = None
+) -> Array:
     """Draws `num` examples as a run shows them: of the same latents at every step."""
-    return draw(gan, state, purpose_key(state.key, 0, "samples"), num)
+    return draw(gan, state, purpose_key(state.key, 0, "samples"), num, condition)
 
 
 def render(
-    gan: GAN, state: TrainState, latents: Array, labels=None, key: Array | None = None
+    gan: GAN,
+    state: TrainState,
+    latents: Array,
+    condition: Array | None = None,
+    key: Array | None = None,
 ) -> Array:
-    """Runs the averaged generator on `[num, size]` latents, as `draw` does.
+    """Runs the averaged generator on latents `[num, size]`, as `draw` does.
 
     Args:
       gan: the static half.
       state: the array half.
       latents: `[num, size]`.
-      labels: `[num]` for a conditional GAN.
-      key: a PRNG key; a generator with dropout, which acts in samples too, needs it.
+      condition: `[num, ...]` for a conditional GAN, as it is stored.
+      key: a PRNG key for the generator's random streams, if it has any.
     """
-    dropout = None if key is None else purpose_key(key, 0, "dropout")
-    examples, _ = generate(gan, state.ema, latents, labels, train=False, key=dropout)
-    return gan.to_uint8(examples) if gan.range else examples
+    if gan.condition is not None:
+        condition = gan.condition.encode(condition)
+    examples, _ = generate(gan, state.ema, latents, condition, train=False, key=key)
+    return gan.example.decode(examples)
 
 
-def _apply(gan, module, variables, x, labels, train, fixed=(), key=None):
-    labels, variables = labels if gan.num_classes else None, sharding.whole(variables)
+def _each_class(space, num: int) -> Array:
+    if not isinstance(space, Classes):
+        raise UserError(
+            f"samples need a condition: {num} stored values of {space}, one for each"
+        )
+    return jnp.arange(num) % space.num_classes
+
+
+def _apply(gan: GAN, network, variables, x, condition, train, fixed, key):
+    """Applies a network in the GAN's precision; everything else stays float32."""
+    condition = condition if gan.condition is not None else None
+    variables = mesh.whole(dict(variables))
     stats = {name: value for name, value in variables.items() if name != "params"}
-    mutable = [name for name in stats if train and name not in fixed]
-    # Parameters, statistics and what is made of the output stay float32.
-    low = jax.tree.map(lambda a: a.astype(gan.dtype), (variables["params"], x))
-    output, moved = module.apply(
-        variables | {"params": low[0]},
-        low[1],
-        labels,
+
+    def lowered(a):
+        return a.astype(gan.dtype) if jnp.issubdtype(a.dtype, jnp.floating) else a
+
+    params, x, condition = jax.tree.map(lowered, (variables["params"], x, condition))
+    output, moved = network.apply(
+        {**stats, "params": params},
+        x,
+        condition,
         train=train,
-        mutable=mutable,
-        rngs=None if key is None else {"dropout": key},
+        mutable=[name for name in stats if train and name not in fixed],
+        rngs=None if key is None else stream_keys(network, key),
     )
-    return output.astype(jnp.float32), stats | moved
+    output = jax.tree.map(lambda y: y.astype(jnp.float32), output)
+    return output, stats | moved

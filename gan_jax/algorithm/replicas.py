@@ -1,13 +1,17 @@
-"""Several runs in one program, each with a seed of its own.
+"""Several runs in one program, each with its own seed.
 
-The functions are those of `steps` and `chunks`, over a `TrainState` and metrics whose
-leaves have a leading axis `[replicas]`, a run each, and are split over
-the devices along it as far as that goes. All make the same step at a time. One that is
-not sound freezes its replica: what tells it is its own `step`, which lags behind the
-others'.
+The functions are those of `steps`, `chunks` and `players`, over a `TrainState` and
+metrics whose leaves have a leading axis `[replicas]`, one run each, split over the
+devices along it as far as possible. All make the same step at a time. A replica whose
+step is rejected is frozen: its own `step` then lags behind that of the others.
+
+One run has the axis too. `_over_replicas` then drops it inside the program: nothing is
+mapped, and one run costs what the plain functions cost.
 """
 
 import functools
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,22 +20,21 @@ from jax import Array, lax
 
 from gan_jax.algorithm import chunks, players, steps
 from gan_jax.algorithm.gan import GAN
+from gan_jax.algorithm.objectives import Metrics
 from gan_jax.algorithm.state import TrainState
-from gan_jax.algorithm.steps import Metrics
-from gan_jax.devices import mesh as sharding
+from gan_jax.devices import mesh
 
 
-def root_key(seed: Array | int, replicas: int) -> Array:
-    """Returns the root key of a run, or `[replicas]` of them: seed, seed + 1, ..."""
-    if replicas == 1:
-        return jax.random.key(seed)
+def root_keys(seed: Array | int, replicas: int) -> Array:
+    """Returns the root keys `[replicas]` of seed, seed + 1, ..."""
     seeds = jnp.uint32(seed) + jnp.arange(replicas, dtype=jnp.uint32)
     return jax.vmap(jax.random.key)(seeds)
 
 
 def init_state(gan: GAN, keys: Array) -> TrainState:
     """Draws the states before the first step, one for each of `[replicas]` keys."""
-    return jax.vmap(steps.init_state, (None, 0))(gan, keys)
+    init = functools.partial(steps.init_state, gan)
+    return _over_replicas(init, (0,), len(keys))(keys)
 
 
 def train_chunk(
@@ -42,35 +45,33 @@ def train_chunk(
     Args:
       gan: the static half.
       state: the array half, leaves `[replicas, ...]`.
-      feed: draws the batches; its `axes` say which of its leaves a replica has alone.
+      feed: draws the batches; its `axes` are the replicas' axis of each of its leaves,
+        None for those that all replicas share.
       n: how many; static under `jit`.
-      step: how many there have been, by default those that the foremost has made.
+      step: the number of steps so far, by default that of the foremost replica.
 
     Returns:
       The new state, and the metrics of each step, `[n, replicas]`: NaN for those that
       were frozen before it.
     """
-    # Outside the replicas' axis, so that a penalty that is not due is not computed.
-    first = state.step.max() if step is None else step
-    drawn = jax.vmap(
-        lambda feed: feed.window(first, n), (feed.axes,), 1, axis_size=len(state.step)
-    )(feed)
+    # The step is outside the replicas' axis: a penalty that is not due costs nothing.
+    first, num = state.step.max() if step is None else step, len(state.step)
+    window = _over_replicas(lambda feed: feed.window(first, n), (feed.axes,), num, 1)
 
-    def body(state, now):
-        step, drawn = now
+    def body(state, drawn_at):
+        step, drawn = drawn_at
 
         def one(feed, state, drawn):
-            return chunks.sound_step(gan, state, feed.batch(drawn), step)
+            return chunks.guarded_step(gan, state, feed.batch(drawn), step)
 
-        over = jax.vmap(one, (feed.axes, 0, 0), spmd_axis_name=sharding.REPLICA)
-        return over(feed, state, drawn)
+        return _over_replicas(one, (feed.axes, 0, 0), num)(feed, state, drawn)
 
-    return lax.scan(body, state, (first + jnp.arange(n), drawn))
+    return lax.scan(body, state, (first + jnp.arange(n), window(feed)))
 
 
 def frozen(state: TrainState, step: int) -> set[int]:
-    """Returns which replicas were frozen before `step`, which the others have made."""
-    return set(np.flatnonzero(sharding.fetch(state.step) < step).tolist())
+    """Returns the replicas that were frozen before `step`."""
+    return set(np.flatnonzero(mesh.fetch(state.step) < step).tolist())
 
 
 def batches(feed, step: int, replicas: int) -> dict[str, Array]:
@@ -79,11 +80,61 @@ def batches(feed, step: int, replicas: int) -> dict[str, Array]:
     def batch(feed):
         return feed.batch(jax.tree.map(lambda x: x[0], feed.window(step, 1)))
 
-    if replicas == 1:
-        return jax.tree.map(lambda x: x[None], batch(feed))
-    return jax.vmap(batch, (feed.axes,), axis_size=replicas)(feed)
+    return _over_replicas(batch, (feed.axes,), replicas)(feed)
 
 
-def sheet(gan: GAN, state: TrainState, num: int) -> Array:
-    """Draws `[replicas, num, *shape]`, of each replica what its run alone shows."""
-    return jax.vmap(functools.partial(players.sheet, gan, num=num))(state)
+def sample_grid(
+    gan: GAN, state: TrainState, num: int, condition: Array | None = None
+) -> Array:
+    """Draws `[replicas, num, *shape]`, of each replica what its run alone shows.
+
+    Args:
+      gan: the static half.
+      state: the array half, leaves `[replicas, ...]`.
+      num: examples of each replica.
+      condition: `[num, ...]` stored values that all replicas share, see `players.draw`.
+    """
+
+    def one(state):
+        return players.sample_grid(gan, state, num, condition)
+
+    return _over_replicas(one, (0,), len(state.step))(state)
+
+
+def replica(tree: Any, i: int) -> Any:
+    """Returns one replica's part of a tree whose leaves are `[replicas, ...]`."""
+    return jax.tree.map(lambda x: x[i], tree)
+
+
+def _over_replicas(
+    function: Callable, axes: tuple, num: int, out_axis: int = 0
+) -> Callable:
+    """Returns a function over `num` replicas: mapped, or for one run applied plainly.
+
+    Args:
+      function: of one replica.
+      axes: of the replicas in each argument, as for `jax.vmap`; None where it has none.
+      num: how many replicas there are.
+      out_axis: of the replicas in what the function returns.
+    """
+    if num > 1:
+        name = mesh.REPLICA
+        return jax.vmap(function, axes, out_axis, axis_size=num, spmd_axis_name=name)
+
+    def alone(*args):
+        plain = [_without_axis(axis, arg) for axis, arg in zip(axes, args, strict=True)]
+        returned = function(*plain)
+        return jax.tree.map(lambda x: jnp.expand_dims(x, out_axis), returned)
+
+    return alone
+
+
+def _without_axis(axes, tree):
+    """Drops the axis of one replica; `axes` is a prefix of the tree, as in vmap."""
+
+    def drop(axis, part):
+        if axis is None:
+            return part
+        return jax.tree.map(lambda x: lax.index_in_dim(x, 0, axis, False), part)
+
+    return jax.tree.map(drop, axes, tree, is_leaf=lambda axis: axis is None)

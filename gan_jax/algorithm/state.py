@@ -12,8 +12,8 @@ class Player:
     """The generator or the discriminator.
 
     Attributes:
-      params: what the optimizer moves.
-      stats: what a forward pass moves, e.g. batch statistics.
+      params: what the optimizer changes.
+      stats: what a forward pass changes, such as batch statistics.
       opt: the optimizer's state.
     """
 
@@ -21,19 +21,24 @@ class Player:
     stats: Any
     opt: optax.OptState
 
+    @property
+    def variables(self) -> dict[str, Any]:
+        """What the player's network is applied with."""
+        return {"params": self.params, **self.stats}
+
 
 @flax.struct.dataclass
 class TrainState:
     """A run between two steps; of several replicas, each leaf has a leading axis.
 
     Attributes:
-      step: int32 scalar, generator updates done.
-      key: the run's root PRNG key; never threaded, only folded with (step, purpose).
+      step: int32 scalar, generator updates so far.
+      key: the run's root PRNG key; never split, only folded with (step, purpose).
       g: the generator.
       d: the discriminator.
       ema: the averaged generator's variables, `{'params': ..., **stats}`, which are
-        what is sampled and evaluated.
-      memory: what an objective carries from step to step, {} if nothing.
+        sampled and evaluated.
+      memory: what terms carry from step to step, {} if nothing.
     """
 
     step: jax.Array

@@ -9,14 +9,16 @@ import numpy as np
 import pytest
 
 import gan_jax
+from gan_jax import Points, build
 from gan_jax.algorithm import dynamics
 from gan_jax.errors import UserError
 from gan_jax.objective.losses import Loss
+from gan_jax.objective.terms import Dynamics
 
 KEY = jax.random.key(0)
 STEP = jax.jit(gan_jax.train_step)
 RATE, START = 0.1, (1.0, 0.5)
-POINTS = {"shape": (2,), "model": "mlp", "width": 8, "latent_size": 2}
+POINTS = {"example": Points((2,)), "model": "mlp", "width": 8, "latent_size": 2}
 
 
 class Bilinear:
@@ -26,7 +28,7 @@ class Bilinear:
         shape: tuple
 
         @nn.compact
-        def __call__(self, latents, labels=None, *, train):
+        def __call__(self, latents, condition=None, *, train):
             theta = self.param("theta", lambda _: jnp.array([START[0]]))
             return jnp.broadcast_to(theta, (len(latents), 1))
 
@@ -34,14 +36,14 @@ class Bilinear:
         shape: tuple
 
         @nn.compact
-        def __call__(self, x, labels=None, *, train):
+        def __call__(self, x, condition=None, *, train):
             psi = self.param("psi", lambda _: jnp.array([START[1]]))
             return (x * psi).sum(-1)
 
 
 def make(step, **how):
-    return gan_jax.build(
-        shape=(1,),
+    return build(
+        example=Points((1,)),
         model=Bilinear,
         loss=Loss(d=lambda r, f: f - r, g=lambda f, r: -f),
         optimizer=f"sgd(learning_rate={RATE})",
@@ -53,13 +55,15 @@ def make(step, **how):
 
 def path(gan, n):
     """Returns (theta, psi) before and after each of `n` steps, the data being at 0."""
-    state = jax.jit(gan_jax.init_state)(gan, KEY)
+    state = gan_jax.init_state(gan, KEY)
     points = []
     for _ in range(n + 1):
         points.append([state.g.params["theta"][0], state.d.params["psi"][0]])
-        state, _ = STEP(gan, state, {"image": jnp.zeros((2, 1))})
+        state, _ = STEP(gan, state, {"example": jnp.zeros((2, 1))})
     return np.array(points)
 
+
+STEPS = [name for name, x in vars(dynamics).items() if isinstance(x, Dynamics)]
 
 # D minimises psi theta, G -psi theta: the maps of (theta, psi) are linear.
 H = RATE
@@ -94,12 +98,10 @@ def test_only_what_looks_ahead_converges_on_the_bilinear_game():
 
 
 def test_unrolled_by_no_step_is_alternating():
-    batch = {"image": jax.random.normal(KEY, (6, 2))}
+    batch = {"example": jax.random.normal(KEY, (6, 2))}
     how = POINTS | {"optimizer": "adam(learning_rate=1e-3, eps_root=1e-8)"}
-    one, two = (
-        gan_jax.build(**how, step=step) for step in ("alternating", "unrolled(k=0)")
-    )
-    state = jax.jit(gan_jax.init_state)(one, KEY)
+    one, two = (build(**how, step=step) for step in ("alternating", "unrolled(k=0)"))
+    state = gan_jax.init_state(one, KEY)
     ours, theirs = STEP(one, state, batch), STEP(two, state, batch)
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6),
@@ -109,12 +111,12 @@ def test_unrolled_by_no_step_is_alternating():
 
 
 def test_every_step_makes_one_step_and_averages_what_it_made():
-    batch = {"image": jax.random.normal(KEY, (6, 2))}
-    for name in dynamics.__all__:
+    batch = {"example": jax.random.normal(KEY, (6, 2))}
+    for name in STEPS:
         how = {"optimizer": "sgd(learning_rate=1e-3)", "penalties": "lecam"}
-        gan = gan_jax.build(**POINTS, step=name, **how)
+        gan = build(**POINTS, step=name, **how)
         gan = dataclasses.replace(gan, ema=gan.ema.__class__(rate=0.0))
-        state = jax.jit(gan_jax.init_state)(gan, KEY)
+        state = gan_jax.init_state(gan, KEY)
         after, metrics = STEP(gan, state, batch)
         assert after.step == 1
         jax.tree.map(np.testing.assert_array_equal, after.ema["params"], after.g.params)
@@ -138,7 +140,7 @@ def test_every_step_makes_one_step_and_averages_what_it_made():
 )
 def test_refuses(how, message):
     with pytest.raises(UserError, match=message):
-        gan_jax.build(**POINTS, **how)
+        build(**POINTS, **how)
 
 
 def test_a_schedule_ends_with_the_run_however_often_a_step_calls_the_optimizer():
@@ -159,10 +161,10 @@ def test_an_extragradient_step_is_projected_once():
 
 
 def test_what_terms_remember_moves_once_in_an_extragradient_step():
-    batch = {"image": jax.random.normal(KEY, (6, 2))}
+    batch = {"example": jax.random.normal(KEY, (6, 2))}
     weights = []
     for step in ("simultaneous", "extragradient"):
-        gan = gan_jax.build(**POINTS, step=step, penalties="lecam")
-        after, _ = STEP(gan, jax.jit(gan_jax.init_state)(gan, KEY), batch)
+        gan = build(**POINTS, step=step, penalties="lecam")
+        after, _ = STEP(gan, gan_jax.init_state(gan, KEY), batch)
         weights.append(float(after.memory["lecam"]["weight"]))
     np.testing.assert_allclose(weights, 0.01, rtol=1e-4)

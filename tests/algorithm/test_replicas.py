@@ -3,26 +3,26 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-import gan_jax
+from gan_jax import Points, build
 from gan_jax.algorithm import chunks, replicas
 from gan_jax.data import toy
 from gan_jax.data.feed import Drawn, Resident
 
-POINTS = {"shape": (2,), "model": "mlp", "width": 8, "latent_size": 2}
+POINTS = {"example": Points((2,)), "model": "mlp", "width": 8, "latent_size": 2}
 
 
 @pytest.mark.parametrize("seed", [0, 7, 2**32 - 2])
 def test_a_replicas_key_is_that_of_its_seed(seed):
-    keys = jax.random.key_data(replicas.root_key(seed, 2))
+    keys = jax.random.key_data(replicas.root_keys(seed, 2))
     for i in range(2):
-        alone = jax.random.key_data(replicas.root_key(seed + i, 1))
+        alone = jax.random.key_data(replicas.root_keys(seed + i, 1)[0])
         np.testing.assert_array_equal(keys[i], alone)
 
 
 def test_a_lazy_penalty_stays_a_conditional():
     """Under a plain vmap it would be computed in each step, and then left out."""
-    gan = gan_jax.build(**POINTS, penalties="r1(every=4)")
-    keys = replicas.root_key(0, 3)
+    gan = build(**POINTS, penalties="r1(every=4)")
+    keys = replicas.root_keys(0, 3)
     states = jax.eval_shape(replicas.init_state, gan, keys)
     feed = Drawn(keys, toy.ring(), 8)
     ours = jax.make_jaxpr(replicas.train_chunk, (0, 3))(gan, states, feed, 2)
@@ -33,7 +33,7 @@ def test_a_lazy_penalty_stays_a_conditional():
 
 def test_replicas_share_the_images_and_have_their_own_order():
     images = jnp.arange(23, dtype=jnp.uint8)[:, None, None, None]
-    keys = replicas.root_key(5, 2)
+    keys = replicas.root_keys(5, 2)
     feed = Resident(keys, images, jnp.arange(23), 5, 2)
     drawn = jax.vmap(lambda feed: feed.window(jnp.int32(3), 4), (feed.axes,), 1)(feed)
     assert drawn.shape == (4, 2, 10)
@@ -42,7 +42,7 @@ def test_replicas_share_the_images_and_have_their_own_order():
         np.testing.assert_array_equal(drawn[:, i], alone)
     jaxpr = jax.make_jaxpr(
         lambda feed: jax.vmap(
-            lambda feed, drawn: feed.batch(drawn)["image"], (feed.axes, 0)
+            lambda feed, drawn: feed.batch(drawn)["example"], (feed.axes, 0)
         )(feed, drawn[0])
     )(feed)
     assert "[2,23,1,1,1]" not in str(jaxpr)  # no copy of the set for each

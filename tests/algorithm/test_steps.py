@@ -7,6 +7,7 @@ import optax
 import pytest
 
 import gan_jax
+from gan_jax import Classes, Images, Points, build
 from gan_jax.algorithm.average import Average
 from gan_jax.algorithm.keys import purpose_key
 from gan_jax.build import optimizers as optim
@@ -17,24 +18,24 @@ from gan_jax.models import mlp
 from gan_jax.objective import losses
 
 KEY = jax.random.key(0)
-INIT = jax.jit(gan_jax.init_state)
+INIT = gan_jax.init_state  # eager: it compiles nothing that is not shared
 D_STEP, G_STEP = jax.jit(gan_jax.d_step), jax.jit(gan_jax.g_step)
 TRAIN_STEP = jax.jit(gan_jax.train_step)
 TRAIN_CHUNK = jax.jit(gan_jax.train_chunk, static_argnames="n")
 GENERATE = jax.jit(lambda gan, *args: gan_jax.generate(gan, *args)[0])
 DRAW = jax.jit(gan_jax.draw, static_argnames="num")
-SMALL = {"shape": (8, 8, 1), "width": 4, "latent_size": 6}
-POINTS = {"shape": (2,), "model": "mlp", "width": 8, "latent_size": 2}
+SMALL = {"example": Images((8, 8, 1)), "width": 4, "latent_size": 6}
+POINTS = {"example": Points((2,)), "model": "mlp", "width": 8, "latent_size": 2}
 
 
 def make(**how):
-    gan = gan_jax.build(**{**SMALL, **how})
+    gan = build(**{**SMALL, **how})
     return gan, INIT(gan, KEY)
 
 
 def batch_of(gan, n=6):
-    images = jax.random.uniform(KEY, (n, *gan.shape), minval=-1)
-    return {"image": images, "label": jnp.arange(n) % 3}
+    images = jax.random.uniform(KEY, (n, *gan.example.shape), minval=-1)
+    return {"example": images, "condition": jnp.arange(n) % 3}
 
 
 def assert_same(a, b):
@@ -56,9 +57,9 @@ def raw(tree):
     return jax.tree.map(plain, tree)
 
 
-@pytest.mark.parametrize("num_classes", [0, 3])
-def test_each_step_moves_its_own_player_alone(num_classes):
-    gan, state = make(num_classes=num_classes)
+@pytest.mark.parametrize("condition", [None, Classes(3)])
+def test_each_step_moves_its_own_player_alone(condition):
+    gan, state = make(condition=condition)
     batch = batch_of(gan)
     after, _ = D_STEP(gan, state, batch)
     assert_same(after.replace(d=state.d), state)
@@ -84,7 +85,7 @@ def test_metrics_are_those_of_the_theory():
         jax.nn.sigmoid(
             gan.discriminator.apply({"params": state.d.params}, x, train=True)
         )
-        for x in (batch["image"], fake)
+        for x in (batch["example"], fake)
     )
     value = jnp.log(d_real).mean() + jnp.log(1 - d_fake).mean()
     expected = {
@@ -141,9 +142,9 @@ def test_a_d_step_is_the_optimizer_on_the_penalised_loss():
         def critic(x):
             return gan.discriminator.apply({"params": params}, x, train=True)
 
-        slope = jax.grad(lambda x: critic(x).sum())(batch["image"])
+        slope = jax.grad(lambda x: critic(x).sum())(batch["example"])
         r1 = 0.5 * jnp.square(slope).sum(1).mean()
-        loss = losses.non_saturating.d(critic(batch["image"]), critic(fake)).mean()
+        loss = losses.non_saturating.d(critic(batch["example"]), critic(fake)).mean()
         return loss + 3 * r1, r1
 
     gradient, r1 = jax.jit(jax.grad(objective, has_aux=True))(state.d.params)
@@ -163,7 +164,7 @@ def test_a_lazy_penalty_comes_every_so_often_and_weighs_as_much():
         at = state.replace(step=jnp.int32(step))
         _, metrics = D_STEP(gan, at, batch_of(gan))
         got.append(float(metrics["penalty_r1"]))
-        _, plain = gan_jax.d_step(every_step, at, batch_of(gan))
+        _, plain = D_STEP(every_step, at, batch_of(gan))
         wanted = 3 * plain["penalty_r1"] if step % 3 == 0 else 0.0
         np.testing.assert_allclose(got[-1], wanted, rtol=1e-5)
     assert got[0] > 0
@@ -185,7 +186,7 @@ def test_a_chunk_is_its_steps_one_by_one(images):
 class _Noise:
     def sample(self, key, n):
         image = jax.random.uniform(key, (n, 8, 8, 1), minval=-1)
-        return {"image": image, "label": jnp.zeros(n, jnp.int32)}
+        return {"example": image, "condition": jnp.zeros(n, jnp.int32)}
 
 
 def test_step_t_replayed_alone_has_the_same_noise():
@@ -253,7 +254,7 @@ def test_only_relativistic_losses_need_real_images_in_a_g_step():
     for loss in (relativistic, losses.non_saturating):
         gan, state = make(**POINTS, loss=loss)
         one, two = (
-            G_STEP(gan, state, {"image": x * jnp.ones((4, 2))})[1]["g_loss"]
+            G_STEP(gan, state, {"example": x * jnp.ones((4, 2))})[1]["g_loss"]
             for x in (0.0, 1.0)
         )
         changed.append(bool(one != two))
@@ -261,11 +262,11 @@ def test_only_relativistic_losses_need_real_images_in_a_g_step():
 
 
 def test_conditional_samples_follow_their_labels():
-    gan, state = make(num_classes=3)
+    gan, state = make(condition=Classes(3))
     images = DRAW(gan, state, KEY, 6)
     assert images.shape == (6, 8, 8, 1)
     assert images.dtype == jnp.uint8
-    chosen = DRAW(gan, state, KEY, 6, labels=jnp.array([0, 1, 2, 0, 1, 1]))
+    chosen = DRAW(gan, state, KEY, 6, condition=jnp.array([0, 1, 2, 0, 1, 1]))
     assert_same(images[:5], chosen[:5])
     assert (images[5] != chosen[5]).any()
 
@@ -280,28 +281,28 @@ def test_linear_schedule_reaches_zero():
 
 
 def test_singular_vectors_move_once_in_a_d_step_and_not_in_a_g_step():
-    gan, state = make(shape=(32, 32, 1), model="resnet", width=1, penalties="r1")
+    gan, state = make(**POINTS, discriminator="spectral_norm=True", penalties="r1")
     after, _ = D_STEP(gan, state, batch_of(gan))
-    for layer in ("_Down_0", "_Down_3"):
-        norm = state.d.stats["spectral"][layer]["SpectralNorm_0"]
-        kernel = state.d.params[layer]["Conv_0"]["kernel"]
-        w = kernel.reshape(-1, kernel.shape[-1])
+    for i in range(2):
+        norm = state.d.stats["spectral"][f"SpectralNorm_{i}"]
+        w = state.d.params[f"Dense_{i}"]["kernel"]
         once = power_iterations(w, norm["kernel_u"], 1)
-        got = after.d.stats["spectral"][layer]["SpectralNorm_0"]
+        got = after.d.stats["spectral"][f"SpectralNorm_{i}"]
         np.testing.assert_allclose(got["kernel_u"], once[0], atol=1e-5)
-        assert not np.allclose(got["kernel_v"], norm["kernel_v"], atol=1e-6)
+        if i == 1:  # of a square matrix, whose vectors have not converged
+            assert not np.allclose(got["kernel_v"], norm["kernel_v"], atol=1e-6)
     unmoved, _ = G_STEP(gan, after, batch_of(gan))
     assert_same(unmoved.d, after.d)
 
 
-@pytest.mark.parametrize("num_classes", [0, 3])
-def test_one_batch_of_both_is_as_good_as_two(num_classes):
+@pytest.mark.parametrize("condition", [None, Classes(3)])
+def test_one_batch_of_both_is_as_good_as_two(condition):
     """Where examples do not mix, real and generated ones may share a batch."""
 
     class Apart(mlp.Discriminator):
         per_example = False
 
-    together, state = make(**POINTS, num_classes=num_classes, penalties="r1")
+    together, state = make(**POINTS, condition=condition, penalties="r1")
     fields = {
         k: getattr(together.discriminator, k) for k in ("shape", "num_classes", "width")
     }
@@ -313,9 +314,10 @@ def test_one_batch_of_both_is_as_good_as_two(num_classes):
 
 
 def test_a_chunk_moves_nothing_between_host_and_device():
-    gan, state = make(**SMALL)
-    images = jnp.zeros((16, *gan.shape), jnp.uint8)
-    feed = Resident(jax.random.key(1), images, jnp.zeros(16, jnp.int32), 4, 1)
+    gan = build(**SMALL)
+    state = jax.jit(gan_jax.init_state)(gan, KEY)  # no array twice: it is donated
+    images = jnp.zeros((16, *gan.example.shape), jnp.uint8)
+    feed = Resident(jax.random.key(1), images, None, 4, 1)
     chunk = jax.jit(gan_jax.train_chunk, static_argnames="n", donate_argnames="state")
     state, _ = chunk(gan, state, feed, n=3)
     with jax.transfer_guard("disallow"):

@@ -1,0 +1,168 @@
+"""What one example is, or one condition: its shape and the range of its values.
+
+A game is on pairs (x, c) of an example and what both players are told of it. Each is
+described by a space, so that no other module asks for the rank of an array.
+"""
+
+import dataclasses
+from typing import Any, ClassVar
+
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from gan_jax.errors import UserError
+
+# The range of a generator's values by its field `output`.
+OUTPUTS = {"tanh": (-1.0, 1.0), "sigmoid": (0.0, 1.0), "linear": None}
+
+
+@dataclasses.dataclass(frozen=True)
+class Space:
+    """The examples of a data set, or its conditions.
+
+    Attributes:
+      shape: of one of them.
+      bounds: the least and the greatest value that a network sees. What has bounds is
+        stored as uint8, 0 for the least value and 255 for the greatest; what has none
+        is stored as float32, as it is.
+
+    Raises:
+      UserError: the shape has other axes than this kind of space.
+    """
+
+    shape: tuple[int, ...]
+    bounds: tuple[float, float] | None = None
+
+    axes: ClassVar[tuple[str, ...] | None] = None  # names of the shape's; None: any
+    is_image: ClassVar[bool] = False  # one example is one image, [height, width, c]
+
+    def __post_init__(self):
+        """Checks the shape."""
+        object.__setattr__(self, "shape", tuple(map(int, self.shape)))
+        fits = self.axes is None or len(self.axes) == len(self.shape)
+        if not fits or min(self.shape, default=1) < 1:
+            axes = f" ({', '.join(self.axes)})" if self.axes else ""
+            raise UserError(
+                f"{type(self).__name__}{axes} cannot have shape {self.shape}"
+            )
+
+    @property
+    def stored_dtype(self) -> np.dtype:
+        """The type of stored values."""
+        return np.dtype(np.float32 if self.bounds is None else np.uint8)
+
+    def encode(self, stored: Array) -> Array:
+        """Brings stored values to what a network sees; floats pass as they are."""
+        if self.bounds is None or stored.dtype != jnp.uint8:
+            return stored
+        low, high = self.bounds
+        return low + (high - low) / 255 * stored.astype(jnp.float32)
+
+    def decode(self, x: Array) -> Array:
+        """Brings what a network makes to stored values, the inverse of `encode`."""
+        if self.bounds is None:
+            return x
+        low, high = self.bounds
+        levels = jnp.round(255 * (x - low) / (high - low))
+        return jnp.clip(levels, 0, 255).astype(jnp.uint8)
+
+    def zeros(self, batch: int) -> Array:
+        """Returns `[batch, *shape]` zeros, of the type that a network sees."""
+        return jnp.zeros((batch, *self.shape))
+
+
+@dataclasses.dataclass(frozen=True)
+class Points(Space):
+    """Vectors: `(coordinates,)`."""
+
+    axes = ("coordinates",)
+
+
+@dataclasses.dataclass(frozen=True)
+class Images(Space):
+    """Images: `(height, width, channels)`."""
+
+    bounds: tuple[float, float] | None = (-1.0, 1.0)
+
+    axes = ("height", "width", "channels")
+    is_image = True
+
+
+@dataclasses.dataclass(frozen=True)
+class Pair(Space):
+    """Two images of one size: `(2, height, width, channels)`."""
+
+    bounds: tuple[float, float] | None = (-1.0, 1.0)
+
+    axes = ("image", "height", "width", "channels")
+
+
+@dataclasses.dataclass(frozen=True)
+class Video(Space):
+    """Clips: `(time, height, width, channels)`."""
+
+    bounds: tuple[float, float] | None = (-1.0, 1.0)
+
+    axes = ("time", "height", "width", "channels")
+
+
+@dataclasses.dataclass(frozen=True)
+class PianoRoll(Space):
+    """Music: `(time, pitch, voice)`."""
+
+    bounds: tuple[float, float] | None = (-1.0, 1.0)
+
+    axes = ("time", "pitch", "voice")
+
+
+@dataclasses.dataclass(frozen=True)
+class Classes(Space):
+    """Class labels, int32 scalars from 0 to `num_classes - 1`.
+
+    Attributes:
+      num_classes: how many there are.
+    """
+
+    shape: tuple[int, ...] = dataclasses.field(default=(), init=False)
+    bounds: None = dataclasses.field(default=None, init=False)
+    num_classes: int = 0
+
+    axes = ()
+
+    @property
+    def stored_dtype(self) -> np.dtype:
+        """The type of stored values."""
+        return np.dtype(np.int32)
+
+    def zeros(self, batch: int) -> Array:
+        """Returns `[batch]` labels, all of the first class."""
+        return jnp.zeros(batch, jnp.int32)
+
+
+KINDS = {
+    kind.__name__: kind
+    for kind in (Space, Points, Images, Pair, Video, PianoRoll, Classes)
+}
+
+
+def describe(space: Space | None) -> dict[str, Any] | None:
+    """Returns a space as what JSON holds."""
+    if space is None:
+        return None
+    return {"kind": type(space).__name__, **dataclasses.asdict(space)}
+
+
+def from_description(about: dict[str, Any] | None) -> Space | None:
+    """Returns the space of a description; a kind that is not ours is a plain `Space`.
+
+    Raises:
+      UserError: the description is of no space.
+    """
+    if about is None:
+        return None
+    kind = KINDS.get(about["kind"], Space)
+    if kind is Classes:
+        return Classes(int(about["num_classes"]))
+    bounds = about["bounds"]
+    return kind(tuple(about["shape"]), None if bounds is None else tuple(bounds))
