@@ -4,7 +4,6 @@ import math
 
 from ml_collections import ConfigDict
 
-from gan_jax.build import names as resolve
 from gan_jax.errors import UserError, unknown
 
 
@@ -15,64 +14,78 @@ def default() -> ConfigDict:
     c.replicas = 1  # runs trained at once, with seeds seed, seed + 1, ...
     c.num_steps = 10_000  # generator updates
     c.batch_size = 128
+    _set_game(c)
+    _set_networks(c)
+    _set_optimization(c)
+    _set_data(c)
+    _set_run(c)
+    return c.lock()
 
-    # The game. `loss` is a name in gan_jax/objective/losses.py or your own
-    # `file.py:name`, with its settings and transforms: 'least_squares(b=0.9)',
-    # 'minimax, label_smoothing';
-    # `penalties` likewise, as 'r1', or 'r1(weight=5, every=16), gradient_penalty';
-    # `augment` is what D sees through, gan_jax/objective/augment.py, as
-    # 'color, translation'.
+
+def _set_game(c: ConfigDict) -> None:
+    # A name in gan_jax/objective/losses.py or your own `file.py:name`, with settings
+    # and transforms: 'least_squares(b=0.9)', 'minimax, label_smoothing'.
     c.loss = "non_saturating"
+    # Names in gan_jax/objective/penalties or your own: 'r1(weight=5, every=16), lecam'.
     c.penalties = ""
+    # What D sees examples through: 'color, translation' (gan_jax/objective/augment.py).
     c.augment = ""
-    c.step = "alternating"  # how the players move: gan_jax/algorithm/dynamics.py
+    c.step = "alternating"  # how the players move (gan_jax/algorithm/dynamics.py)
     c.d_updates = 1  # discriminator updates to each generator update
     c.pack = 1  # examples that D sees as one (PacGAN)
-    c.replay = 0  # earlier samples that are kept to be shown to D again
+    c.replay = 0  # size of the buffer of earlier samples that D sees again
 
-    # The networks: a module in gan_jax/models or your own `file.py`. `generator` and
-    # `discriminator` give the two further fields, e.g. 'depth=3, output="sigmoid"'.
+
+def _set_networks(c: ConfigDict) -> None:
+    # A module in gan_jax/models or your own `file.py`. `generator` and `discriminator`
+    # set further fields of the two networks, such as 'depth=3, output="sigmoid"'.
     c.model = "dcgan"
     c.width = 64
     c.generator = ""
     c.discriminator = ""
-    c.conditional = False  # give both players the class labels
-    c.latent_size = 100
+    c.conditional = False  # give both players the condition, such as class labels
+    c.latent_size = 100  # 0 for a generator of its condition alone
     c.latent = "normal"  # or 'uniform'
 
-    # Any optimizer of optax; `d_optimizer` where the discriminator's differs.
+
+def _set_optimization(c: ConfigDict) -> None:
+    # Any optimizer of optax; `d_optimizer` if the discriminator's differs.
     c.optimizer = "adam(learning_rate=2e-4, b1=0.5, b2=0.999)"
     c.d_optimizer = ""
-    # Of the learning rate: or 'linear', 'cosine' to zero; each also as
-    # 'linear(warmup=500)', with a rise over so many steps.
+    # Of the learning rate: 'constant', or 'linear' or 'cosine' to zero; each also with
+    # a warm-up over the first steps: 'linear(warmup=500)'.
     c.schedule = "constant"
-    c.accumulate = 1  # parts of a batch whose gradients are taken one after the other
-    c.precision = "float32"  # of the networks: or 'bfloat16'; all else is float32
-    # Of the averaged generator that is sampled. Where `ema_halflife`, in images, is
-    # above 0 it takes the place of `ema_decay`; it is at most the share `ema_rampup`
-    # of the images seen so far.
+    c.accumulate = 1  # parts of a batch whose gradients are computed one by one
+    c.precision = "float32"  # of the networks; or 'bfloat16'; the rest is float32
+    # Of the averaged generator that is sampled. `ema_halflife`, in images, replaces
+    # `ema_decay` if it is above 0; it is at most the share `ema_rampup` of the images
+    # seen so far.
     c.ema_decay = 0.999
     c.ema_halflife = 0.0
     c.ema_rampup = 0.05
 
+
+def _set_data(c: ConfigDict) -> None:
     c.image_size = 28
     c.data = ConfigDict()
-    c.data.source = "tfds"  # a module in gan_jax/data: tfds, folder, packaged, toy
+    c.data.source = "tfds"  # a module in gan_jax/data, or your own `file.py`
     c.data.name = "mnist"
     c.data.split = "train"
-    c.data.data_dir = ""  # '' is the source's own default
+    c.data.data_dir = ""  # '' for the source's default
     c.data.manual_dir = ""  # idx files that you already have
-    c.data.fallback = True  # use a packaged sample where the set cannot be had
-    c.data.resident_mb = 1024  # sets up to this size live on the device whole
+    c.data.fallback = True  # use a packaged sample if the set is not available
+    c.data.resident_mb = 1024  # sets up to this size are kept on the device
 
-    # Where the parameters and the optimizers' states lie: a copy on every device, or
-    # split over them, 'fsdp'.
+
+def _set_run(c: ConfigDict) -> None:
+    # Of the parameters and the optimizers' states: 'replicated', a copy on every
+    # device, or 'fsdp', split over them.
     c.sharding = "replicated"
 
     c.guard = ConfigDict()
-    c.guard.action = "stop"  # where a metric is not finite: or 'rollback'
+    c.guard.action = "stop"  # at a step that gives NaN or inf; or 'rollback'
     c.guard.rollbacks = 3  # at most
-    # Where the diversity of samples stays below `diversity` for `patience` sheets, or D
+    # If the diversity of samples is below `diversity` for `patience` sample grids, or D
     # is saturated for `saturation` log lines: 'warn', 'stop', 'rollback' or 'off'.
     c.guard.collapse = "warn"
     c.guard.diversity = 0.1
@@ -83,11 +96,10 @@ def default() -> ConfigDict:
     c.sample_every = 500
     c.checkpoint_every = 500
     c.keep_checkpoints = 3
-    # Steps in one compiled call, at most (all have the greatest length up to it that
-    # divides log_every); 0 for log_every itself. A signal is answered at the end of a
-    # chunk: where steps take long, make it short.
+    # Steps in one compiled call, at most (the greatest length up to it that divides
+    # log_every); 0 for log_every. Signals are answered at the end of a chunk: if steps
+    # take long, make it short.
     c.chunk = 0
-    return c.lock()
 
 
 def variant(arg: str | None, *valid: str) -> str | None:
@@ -105,8 +117,8 @@ def variant(arg: str | None, *valid: str) -> str | None:
     return arg
 
 
-# A resumed run may change these: they alter how long it runs, where, what it leaves
-# behind and what stops it, not what a step computes.
+# A resumed run may change these: how long it runs, on which devices, what it writes and
+# what stops it, but not what a step computes.
 FREE_ON_RESUME = (
     "num_steps",
     "log_every",
@@ -134,7 +146,6 @@ _POSITIVE = (
     "pack",
     "accumulate",
     "width",
-    "latent_size",
     "image_size",
     "log_every",
     "sample_every",
@@ -142,6 +153,14 @@ _POSITIVE = (
     "keep_checkpoints",
     "guard.patience",
     "guard.saturation",
+)
+
+_NOT_NEGATIVE = (
+    "chunk",
+    "latent_size",
+    "replay",
+    "data.resident_mb",
+    "guard.rollbacks",
 )
 
 _CHOICES = {
@@ -157,51 +176,58 @@ def validate(config: ConfigDict) -> None:
     Raises:
       UserError: a value is out of its range; says which and what it may be.
     """
-    given, known = _flat(config.to_dict()), _flat(default().to_dict())
-    for key in given.keys() - known.keys():
+    values = _flat(config.to_dict())
+    _check_keys(values)
+    _check_ranges(values)
+    _check_batch(config)
+
+
+def _check_keys(values: dict) -> None:
+    known = _flat(default().to_dict())
+    for key in values.keys() - known.keys():
         raise unknown("config key", key, known)
-    if missing := sorted(known.keys() - given.keys()):
+    if missing := sorted(known.keys() - values.keys()):
         raise UserError(
             f"the config lacks {', '.join(missing)}: start it from "
             "gan_jax.config.default()"
         )
-    for key, value in given.items():  # a None passes ml_collections' own types
+    for key, value in values.items():  # a None passes ml_collections' own types
         if value is None:
             raise UserError(f"{key} is None: it must have a value")
+
+
+def _check_ranges(values: dict) -> None:
     for key in _POSITIVE:
-        if not 1 <= given[key] < 2**31:
+        if not 1 <= values[key] < 2**31:
             raise UserError(
-                f"{key} is {given[key]}: it must be at least 1 and below 2**31"
+                f"{key} is {values[key]}: it must be at least 1 and below 2**31"
             )
-    if config.num_steps * config.d_updates >= 2**31:
-        raise UserError(
-            f"num_steps * d_updates is {config.num_steps * config.d_updates}: it must "
-            "be below 2**31"
-        )
+    updates = values["num_steps"] * values["d_updates"]
+    if updates >= 2**31:
+        raise UserError(f"num_steps * d_updates is {updates}: it must be below 2**31")
     for key, valid in _CHOICES.items():
-        if given[key] not in valid:
-            raise unknown(key, given[key], valid)
-    for key in ("chunk", "replay", "data.resident_mb", "guard.rollbacks"):
-        if given[key] < 0:
-            raise UserError(f"{key} is {given[key]}: it must not be negative")
-    check_seed("seed", config.seed)
-    check_seed("seed + replicas - 1", config.seed + config.replicas - 1)
-    if not 0 <= config.guard.diversity < math.inf:
+        if values[key] not in valid:
+            raise unknown(key, values[key], valid)
+    for key in _NOT_NEGATIVE:
+        if values[key] < 0:
+            raise UserError(f"{key} is {values[key]}: it must not be negative")
+    check_seed("seed", values["seed"])
+    check_seed("seed + replicas - 1", values["seed"] + values["replicas"] - 1)
+    if not 0 <= values["guard.diversity"] < math.inf:
         raise UserError(
-            f"guard.diversity is {config.guard.diversity}: it must be a number >= 0"
+            f"guard.diversity is {values['guard.diversity']}: it must be a number >= 0"
         )
-    if not 0 <= config.ema_decay < 1:
-        raise UserError(f"ema_decay is {config.ema_decay}: it must lie in [0, 1)")
+    if not 0 <= values["ema_decay"] < 1:
+        raise UserError(f"ema_decay is {values['ema_decay']}: it must lie in [0, 1)")
     for key in ("ema_halflife", "ema_rampup"):
-        if not 0 <= config[key] < math.inf:
-            raise UserError(f"{key} is {config[key]}: it must be a number from 0 on")
+        if not 0 <= values[key] < math.inf:
+            raise UserError(f"{key} is {values[key]}: it must be a number from 0 on")
     for key in ("sample_every", "checkpoint_every"):
-        if config[key] % config.log_every:
+        if values[key] % values["log_every"]:
             raise UserError(
-                f"{key} is {config[key]}: it must be a multiple of log_every "
-                f"({config.log_every})"
+                f"{key} is {values[key]}: it must be a multiple of log_every "
+                f"({values['log_every']})"
             )
-    _check_batch(config)
 
 
 def _check_batch(config: ConfigDict) -> None:
@@ -209,11 +235,6 @@ def _check_batch(config: ConfigDict) -> None:
         raise UserError(
             f"batch_size is {config.batch_size}: it must be a multiple of pack "
             f"({config.pack}) times accumulate ({config.accumulate})"
-        )
-    if config.replay and config.batch_size < 2 * config.accumulate:
-        raise UserError(
-            f"replay needs two samples or more at a time: batch_size is "
-            f"{config.batch_size} and accumulate {config.accumulate}"
         )
     if 0 < config.replay < config.batch_size:
         raise UserError(
@@ -232,19 +253,10 @@ def check_seed(name: str, seed: int) -> None:
         raise UserError(f"{name} is {seed}: it must lie in [0, 2**32)")
 
 
-def with_absolute_files(config: ConfigDict) -> ConfigDict:
-    """Returns the config with the user's own files named from the root."""
-    changed = config.copy_and_resolve_references()
-    for key in resolve.MAY_NAME_CODE:
-        changed[key] = resolve.absolute_files(config[key])
-    changed.data.source = resolve.absolute_files(config.data.source)
-    return changed
-
-
 def differences(old: dict, new: dict) -> list[str]:
     """Lists `key: old -> new` where two configs differ in what a run computes.
 
-    A key that the old one lacks, being of an earlier version, counts as its default.
+    A key that the old one lacks, because it is of an earlier version, has its default.
     """
     old, new = _flat(default().to_dict()) | _flat(old), _flat(new)
     free = set(FREE_ON_RESUME)

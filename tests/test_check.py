@@ -2,9 +2,10 @@ import jax
 import numpy as np
 import pytest
 
-from gan_jax import check
-from gan_jax.build.objectives import build_loss, losses
+from gan_jax.build.objectives import build_loss
 from gan_jax.diagnostics import game
+from gan_jax.diagnostics.loss_checks import examine
+from gan_jax.objective import losses
 
 MINE = """
 import jax.numpy as jnp
@@ -21,7 +22,7 @@ raising = right._replace(d=lambda r, f: r @ jnp.ones(3))
 concave = right._replace(d=lambda r, f: -softplus(r) - softplus(-f))
 saddle = right._replace(d=lambda r, f: softplus(f - r) - 0.1 * jnp.square(f + r))
 greedy = right._replace(d=lambda r, f: -r + 0.5 * f)
-drawn = right._replace(drawn=lambda key: scalar)
+drawn = right._replace(target=lambda key, targets: targets[:, None])
 """
 FINITE, STABLE = "finite at logits 0, ±1e4", "Dirac-GAN, R1(1)"
 
@@ -44,18 +45,18 @@ def mine(tmp_path_factory):
         ("concave", {"equilibrium"}, "slope 0, curvature -0.5"),
         ("saddle", {"equilibrium"}, "l* is no minimum among constants"),
         ("greedy", {"fixed point of D", "equilibrium"}, "none"),
-        ("drawn", {"shapes"}, "d as drawn returns ()"),
+        ("drawn", {"shapes"}, "d as drawn returns (1, 1) for a batch of 1, not (1,)"),
     ],
 )
 def test_a_bad_loss_fails_where_it_is_bad(mine, name, failed, found):
-    verdicts = check.examine(build_loss(f"{mine}:{name}"))
+    verdicts = examine(build_loss(f"{mine}:{name}"))
     bad = {check: verdict for check, verdict in verdicts.items() if not verdict.passed}
     assert set(bad) == failed
     assert any(found in verdict.found for verdict in bad.values()), bad
 
 
 def test_a_loss_that_raises_fails_with_its_reason(mine):
-    verdicts = check.examine(build_loss(f"{mine}:raising"))
+    verdicts = examine(build_loss(f"{mine}:raising"))
     for name, (passed, found) in verdicts.items():
         assert passed == (name == "G's gradient")
         assert passed or found.startswith("TypeError: dot_general requires")
@@ -123,3 +124,15 @@ def test_with_r1_the_players_come_to_the_dirac_gans_equilibrium():
         expected = np.linalg.matrix_power(matrix, 200) @ [0.3, 0.4]
         np.testing.assert_allclose([psi, theta], expected, rtol=1e-4)
         assert (np.hypot(psi, theta) < 0.5) == (gamma > 0)
+
+
+def test_a_loss_may_have_its_own_rule_of_reverse_differentiation():
+    @jax.custom_vjp
+    def cost(x):
+        return jax.nn.softplus(-x)
+
+    cost.defvjp(lambda x: (cost(x), x), lambda x, g: (-g * jax.nn.sigmoid(-x),))
+    loss = losses.Loss(
+        d=lambda real, fake: cost(real) + cost(-fake), g=lambda fake, real: cost(fake)
+    )
+    assert all(verdict.passed for verdict in examine(loss).values())

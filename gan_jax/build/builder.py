@@ -1,8 +1,8 @@
 """Builds a GAN from names, as configs do."""
 
-import functools
+import dataclasses
 import inspect
-from types import ModuleType
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -11,234 +11,234 @@ import optax
 from ml_collections import ConfigDict
 
 from gan_jax import models
-from gan_jax.algorithm import dynamics
-from gan_jax.build import objectives as objective, optimizers as optim, names as resolve
-from gan_jax.objective import terms
-from gan_jax.errors import UserError, unknown
+from gan_jax.algorithm import dynamics as dynamics_module
 from gan_jax.algorithm.average import Average
-from gan_jax.algorithm.gan import GAN, RANGES, Penalty
+from gan_jax.algorithm.gan import GAN
 from gan_jax.algorithm.latents import PRIORS, Latent
+from gan_jax.algorithm.spaces import OUTPUTS, Classes, Space
+from gan_jax.build import names, objectives, optimizers
+from gan_jax.config import default
+from gan_jax.errors import UserError, unknown
 from gan_jax.objective.losses import Loss
+from gan_jax.objective.terms import Dynamics, Penalty
 
 PRECISIONS = ("float32", "bfloat16")
+# The keys of a config that describe the GAN.
+SETTINGS = (
+    *("loss", "penalties", "augment", "step", "d_updates", "pack", "replay"),
+    *("model", "width", "generator", "discriminator", "latent_size", "latent"),
+    *("optimizer", "d_optimizer", "schedule", "num_steps", "accumulate", "precision"),
+    *("ema_decay", "ema_halflife", "ema_rampup"),
+)
 
 
-def build(
-    *,
-    shape: tuple[int, ...],
-    num_classes: int = 0,
-    model: str | ModuleType = "dcgan",
-    width: int = 64,
-    generator: str = "",
-    discriminator: str = "",
-    latent_size: int = 100,
-    latent: str = "normal",
-    loss: str | Loss = "non_saturating",
-    penalties: str = "",
-    augment: str = "",
-    optimizer: str = "adam(learning_rate=2e-4, b1=0.5, b2=0.999)",
-    d_optimizer: str = "",
-    schedule: str = "constant",
-    step: str = "alternating",
-    num_steps: int = 1,
-    d_updates: int = 1,
-    pack: int = 1,
-    replay: int = 0,
-    accumulate: int = 1,
-    precision: str = "float32",
-    ema_decay: float = 0.999,
-    ema_halflife: float = 0.0,
-    ema_rampup: float = 0.05,
-) -> GAN:
+def build(example: Space, condition: Space | None = None, **settings) -> GAN:
     """Builds a GAN from names, as configs do, or from your own objects.
 
     Args:
-      shape: of one example: `(height, width, channels)`, or `(2,)` for points.
-      num_classes: 0 for an unconditional GAN.
-      model: a module of gan_jax.models, your own file, or any object with a
-        `Generator` and a `Discriminator`.
-      width: of both networks, where they have that field.
-      generator: further fields of the generator, `'depth=3, output="sigmoid"'`.
-      discriminator: further fields of the discriminator.
-      latent_size: coordinates of a latent.
-      latent: the prior, 'normal' or 'uniform'.
-      loss: a name in gan_jax.objective.losses, your own `file.py:name`, each with its transforms
-        after it, or a `Loss`.
-      penalties: `'r1'`, or `'r1(weight=5, every=16), gradient_penalty'`.
-      augment: of what the discriminator sees, `'color, translation, cutout'`.
-      optimizer: of optax, with its arguments.
-      d_optimizer: the discriminator's, '' for the same.
-      schedule: of the learning rate, 'constant', or 'linear' or 'cosine' to zero, each
-        with `(warmup=STEPS)` if need be.
-      step: how the players move, a name in gan_jax.algorithm.dynamics or your own.
-      num_steps: generator updates until a schedule ends.
-      d_updates: discriminator updates to each generator update.
-      pack: examples that the discriminator sees as one.
-      replay: how many earlier samples are kept to be shown again, 0 for none.
-      accumulate: parts of a batch whose gradients are taken one after the other.
-      precision: that the networks compute in, 'float32' or 'bfloat16'.
-      ema_decay: of the averaged generator.
-      ema_halflife: in images as a run counts them, those of all of D's updates; in
-        place of `ema_decay` where it is above 0.
-      ema_rampup: the half-life is at most this share of the images seen so far.
+      example: the space of an example, such as `Images((28, 28, 1))`.
+      condition: the space of what both players are told of an example, such as
+        `Classes(10)`; None for an unconditional GAN.
+      **settings: keys of a config that describe the GAN (`SETTINGS`), with their
+        defaults and meaning from gan_jax.config. `loss` may be a `Loss`, and `model`
+        any object that has a `Generator` and a `Discriminator`.
 
     Raises:
-      UserError: a name is unknown, or its arguments do not fit.
+      UserError: a name is unknown, its arguments do not fit, or the settings make no
+        sense together.
     """
-    if latent not in PRIORS:
-        raise unknown("latent", latent, PRIORS)
-    if precision not in PRECISIONS:
-        raise unknown("precision", precision, PRECISIONS)
-    if isinstance(model, str):
-        model = resolve.module("model", model, models)
-    common = {"shape": tuple(shape), "num_classes": num_classes, "width": width}
-    points = {"output": "linear"} if len(shape) == 1 else {}
-    packed = {"shape": (*shape[:-1], pack * shape[-1])}
-    moves = _step(step)
-    evaluations = getattr(moves, "evaluations", 1)  # of the optimizers in an update
-    regular, constraints = objective.build_penalties(penalties)
+    for name in settings.keys() - set(SETTINGS):
+        raise unknown("setting of build", name, SETTINGS)
+    s = {key: settings.get(key, default()[key]) for key in SETTINGS}
+    for key, valid in (("latent", PRIORS), ("precision", PRECISIONS)):
+        if s[key] not in valid:
+            raise unknown(key, s[key], valid)
+    g, d = _networks(example, condition, s)
+    penalties, constraints = objectives.build_penalties(s["penalties"])
+    dynamics = _dynamics(s["step"])
     gan = GAN(
-        shape=tuple(shape),
-        num_classes=num_classes,
-        generator=_network(model, "Generator", {**common, **points}, generator),
-        discriminator=_network(
-            model, "Discriminator", {**common, **packed}, discriminator
-        ),
-        g_tx=optim.build(optimizer, schedule, num_steps, evaluations),
-        d_tx=optim.build(
-            d_optimizer or optimizer, schedule, num_steps, d_updates * evaluations
-        ),
-        loss=objective.build_loss(loss)
-        if isinstance(loss, str)
-        else objective.checked(loss),
-        penalties=regular,
+        example=dataclasses.replace(example, bounds=_bounds(example, g)),
+        condition=condition,
+        generator=g,
+        discriminator=d,
+        **_optimizers(s, dynamics),
+        loss=_loss(s["loss"]),
+        penalties=penalties,
         constraints=constraints,
-        augment=objective.build_augment(augment),
-        latent=Latent(latent_size, latent),
-        step=moves,
-        d_updates=d_updates,
-        pack=pack,
-        replay=replay,
-        accumulate=accumulate,
-        dtype=precision,
-        ema=Average(ema_decay, ema_halflife, ema_rampup),
+        augment=objectives.build_augment(s["augment"]),
+        latent=Latent(s["latent_size"], s["latent"]),
+        dynamics=dynamics,
+        dtype=s["precision"],
+        ema=Average(s["ema_decay"], s["ema_halflife"], s["ema_rampup"]),
+        **{key: s[key] for key in ("d_updates", "pack", "replay", "accumulate")},
     )
     _check_sense(gan)
     return gan
 
 
-def from_config(config: ConfigDict, shape: tuple[int, ...], num_classes: int) -> GAN:
-    """Builds the GAN that a config describes for examples of `shape`.
+def from_config(config: ConfigDict, example: Space, condition: Space | None) -> GAN:
+    """Builds the GAN that a config describes for data of these spaces.
 
     Args:
       config: an experiment.
-      shape: of one example of its data.
-      num_classes: of its data; used where the config asks for a conditional GAN.
+      example: of its data.
+      condition: of its data, None if there is none; used if `config.conditional`.
 
     Raises:
-      UserError: as `build`; or a conditional GAN is asked for and there are no labels.
+      UserError: as `build`; or a conditional GAN is asked for and the data has no
+        condition.
     """
-    if config.conditional and not num_classes:
+    if config.conditional and condition is None:
         raise UserError("conditional is True and the data has no class labels")
-    given = {
-        key: config[key] for key in inspect.signature(build).parameters if key in config
-    }
-    return build(
-        **given,
-        shape=shape,
-        num_classes=num_classes if config.conditional else 0,
+    settings = {key: config[key] for key in SETTINGS}
+    return build(example, condition if config.conditional else None, **settings)
+
+
+def _networks(
+    example: Space, condition: Space | None, s: dict[str, Any]
+) -> tuple[nn.Module, nn.Module]:
+    model = s["model"]
+    if isinstance(model, str):
+        model = names.module("model", model, models)
+    num_classes = condition.num_classes if isinstance(condition, Classes) else 0
+    common = {"num_classes": num_classes, "condition": condition, "width": s["width"]}
+    *axes, channels = example.shape
+    g = common | {"shape": example.shape}
+    if example.bounds is None:
+        g["output"] = "linear"
+    d = common | {"shape": (*axes, s["pack"] * channels)}
+    return (
+        _network(model, "Generator", g, s["generator"]),
+        _network(model, "Discriminator", d, s["discriminator"]),
     )
 
 
 def _network(model, name: str, common: dict, text: str) -> nn.Module:
+    """Makes a network from the fields that it has, and those that the config gives."""
     called = getattr(model, "__name__", str(model)).rpartition(".")[2]
     network = getattr(model, name, None)
     if network is None:
         raise UserError(f"the model {called} does not define {name}")
-    what, given = f"{called}.{name}", resolve.parse_keywords(text)
-    resolve.accepted(network, given, what, ("parent", "name", "shape", "num_classes"))
-    fields = inspect.signature(network).parameters
-    made = network(**{k: v for k, v in common.items() if k in fields} | given)
+    title, fields = f"{called}.{name}", names.parse_keywords(text)
+    ours = ("parent", "name", "shape", "num_classes", "condition")
+    names.accepted(network, fields, title, ours)
+    valid, condition = inspect.signature(network).parameters, common["condition"]
+    classes_only = "num_classes" in valid and "condition" not in valid
+    if classes_only and condition is not None and not isinstance(condition, Classes):
+        raise UserError(
+            f"{title} takes class labels as its condition, and that of the data is "
+            f"{condition}: use a model of your own"
+        )
+    made = network(**{k: v for k, v in common.items() if k in valid} | fields)
     output = str(getattr(made, "output", "tanh"))
-    if output not in RANGES:
-        raise unknown(f"output of {what}", output, RANGES)
+    if output not in OUTPUTS:
+        raise unknown(f"output of {title}", output, OUTPUTS)
     return made
 
 
-def _step(text: str):
+def _bounds(example: Space, generator: nn.Module) -> tuple[float, float] | None:
+    """Returns the bounds of what the networks see: those of the generator's output."""
+    if example.bounds is None or not hasattr(generator, "output"):
+        return example.bounds
+    bounds = OUTPUTS[generator.output]
+    if bounds is None:
+        raise UserError(
+            "generator.output is 'linear', which is for points: images need 'tanh' "
+            "or 'sigmoid'"
+        )
+    return bounds
+
+
+def _loss(loss: str | Loss) -> Loss:
+    text = isinstance(loss, str)
+    return objectives.build_loss(loss) if text else objectives.checked(loss)
+
+
+def _dynamics(text: str) -> Dynamics:
     """Returns how the players move: `'alternating'`, or `'unrolled(k=5)'`."""
-    name, how = optim.one_call("step", text, "NAME or NAME(setting=...)")
-    ours = {getattr(dynamics, name) for name in dynamics.__all__}
+    name, settings = names.one_call("step", text, "NAME or NAME(setting=...)")
 
     def is_one(value):
-        return inspect.isfunction(value) and value in ours
+        return isinstance(value, Dynamics)
 
-    function = resolve.attribute("step", name, dynamics, is_one)
-    if not callable(function):
-        raise UserError(f"step {name!r} is no function")
-    valid = terms.settings_of("step", name, function)
-    for key in how:
-        if key not in valid:
-            raise unknown(f"setting of step {name!r}", key, valid)
-    if not how:
-        return function
-    return functools.update_wrapper(functools.partial(function, **how), function)
+    found = names.attribute("step", name, dynamics_module, is_one)
+    if not isinstance(found, Dynamics):  # a function of the user's own
+        if not callable(found):
+            raise UserError(f"step {name!r} is no function")
+        found = Dynamics(function=found, name=names.short(name))
+    return found.with_settings(**settings)
 
 
-# --- What makes no sense ------------------------------------------------------------
+def _optimizers(s: dict[str, Any], dynamics: Dynamics) -> dict[str, Any]:
+    """Returns the optimizers of both players, by their names in `GAN`."""
+    updates = dynamics.evaluations  # of G's optimizer in a step
+    schedule = s["schedule"]
+    # A constant rate does not depend on it: then GANs of runs of any length are equal.
+    num_steps = 1 if schedule == "constant" else s["num_steps"]
+    d_text, d_updates = s["d_optimizer"] or s["optimizer"], s["d_updates"] * updates
+    return {
+        "g_tx": optimizers.build(s["optimizer"], schedule, num_steps, updates),
+        "d_tx": optimizers.build(d_text, schedule, num_steps, d_updates),
+    }
+
+
+# --- Settings that make no sense together --------------------------------------------
 
 
 def _check_sense(gan: GAN) -> None:
-    """Refuses what fits by its shapes, and means nothing or not what it says.
+    """Refuses settings whose shapes fit, but which together mean nothing.
 
     Raises:
       UserError: says what does not go with what.
     """
-    _check_step(gan)
-    names = [t.name for t in (*gan.penalties, *gan.augment) if t.start is not None]
-    for name in names:
-        if name == "replay" or names.count(name) > 1:
+    _check_dynamics(gan)
+    terms = (*gan.penalties, *gan.augment)
+    remembered = [term.name for term in terms if term.initial is not None]
+    for name in remembered:
+        if name == "replay" or remembered.count(name) > 1:
             raise UserError(f"two terms would remember something as {name!r}")
     for term in gan.augment:
-        if getattr(term.function, "images_only", False) and len(gan.shape) != 3:
+        if term.images_only and not gan.example.is_image:
+            kind = type(gan.example).__name__.lower()
             raise UserError(
-                f"augmentation {term.name!r} is for images, and these are points"
+                f"augmentation {term.name!r} is for images, and these are {kind}"
             )
-    if gan.num_classes and gan.pack > 1:
+    if gan.condition is not None and gan.pack > 1:
         raise UserError(
-            "pack needs an unconditional GAN: the examples of a pack have many labels"
+            "pack needs an unconditional GAN: the examples of a pack have several "
+            "conditions"
         )
-    if gan.num_classes and gan.replay:
+    drawn = getattr(gan.generator, "streams", ("noise",))
+    if not gan.latent.size and gan.condition is None and not drawn:
         raise UserError(
-            "replay needs an unconditional GAN: no labels are kept with the samples"
+            "latent_size is 0: without latents and without a condition the generator "
+            "makes one and the same example"
         )
     for penalty in gan.penalties:
         _check_penalty(gan, penalty)
 
 
 def _check_penalty(gan: GAN, penalty: Penalty) -> None:
-    asked = terms.asks_for(penalty.function)
-    if asked & {"labels", "classify"} and not gan.num_classes:
-        raise UserError(
-            f"penalty {penalty.name!r} needs class labels: set "
-            "--config.conditional=True"
-        )
+    asked, title = set(penalty.asks), f"penalty {penalty.name!r}"
+    if asked & {"condition", "classify"} and gan.condition is None:
+        raise UserError(f"{title} needs class labels: set --config.conditional=True")
+    if "classify" in asked and not isinstance(gan.condition, Classes):
+        raise UserError(f"{title} needs class labels, and the data has none")
     if "generator" in asked and gan.pack > 1:
-        raise UserError(
-            f"penalty {penalty.name!r} is of single samples: pack must be 1"
-        )
+        raise UserError(f"{title} is of single samples: pack must be 1")
 
 
-def _check_step(gan: GAN) -> None:
-    if gan.d_updates > getattr(gan.step, "d_updates", gan.d_updates):
+def _check_dynamics(gan: GAN) -> None:
+    title = f"step={gan.dynamics.name!r}"
+    if gan.dynamics.one_d_update and gan.d_updates > 1:
         raise UserError(
-            f"step={gan.step.__name__!r} moves both players at once: d_updates must "
-            f"be 1, and is {gan.d_updates}"
+            f"{title} moves both players at once: d_updates must be 1, and is "
+            f"{gan.d_updates}"
         )
-    if getattr(gan.step, "unrolls", False) and not _is_differentiable(gan.d_tx):
+    if gan.dynamics.differentiates_d and not _is_differentiable(gan.d_tx):
         raise UserError(
-            f"step={gan.step.__name__!r} differentiates the discriminator's optimizer, "
-            "which has no derivative where a gradient is 0: for adam, add eps_root=1e-8"
+            f"{title} differentiates the discriminator's optimizer, which has no "
+            "derivative where a gradient is 0: for adam, add eps_root=1e-8"
         )
 
 
@@ -252,5 +252,5 @@ def _is_differentiable(tx: optax.GradientTransformation) -> bool:
 
     try:
         return bool(jnp.isfinite(jax.grad(move)(params)).all())
-    except Exception:  # it is no optimizer for this: the preflight says so
+    except Exception:  # another kind of optimizer: the preflight reports it
         return True

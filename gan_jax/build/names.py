@@ -15,6 +15,8 @@ from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import Any
 
+from ml_collections import ConfigDict
+
 from gan_jax.errors import UserError, one_line, unknown
 
 # The keys of a config that may lead to the user's own code, besides `data.source`.
@@ -46,6 +48,28 @@ def parse_calls(text: str) -> list[tuple[str, dict[str, Any]]]:
       UserError: the text is not of that form.
     """
     return [(call[1], parse_keywords(call[2] or "")) for call in _calls(text)]
+
+
+def one_call(kind: str, text: str, form: str) -> tuple[str, dict[str, Any]]:
+    """Parses a text that names one thing.
+
+    Args:
+      kind: of the thing, as messages call it.
+      text: `NAME` or `NAME(key=value, ...)`.
+      form: of the text, as messages call it.
+
+    Raises:
+      UserError: it names none, or several.
+    """
+    calls = parse_calls(text)
+    if len(calls) != 1:
+        raise UserError(f"{kind} {text!r}: write one {form}")
+    return calls[0]
+
+
+def short(name: str) -> str:
+    """Returns the last part of a name: `tilted` of `my.py:tilted`."""
+    return re.split("[:.]", name)[-1]
 
 
 def without_code(text: str) -> str:
@@ -186,8 +210,16 @@ def no_bytecode() -> Iterator[None]:
         sys.dont_write_bytecode = before
 
 
-def absolute_files(text: str) -> str:
-    """Returns the text with every `path/to/file.py` in it made absolute."""
+def with_absolute_files(config: ConfigDict) -> ConfigDict:
+    """Returns the config with absolute paths of the user's own files."""
+    changed = config.copy_and_resolve_references()
+    for key in MAY_NAME_CODE:
+        changed[key] = _absolute_files(config[key])
+    changed.data.source = _absolute_files(config.data.source)
+    return changed
+
+
+def _absolute_files(text: str) -> str:
     return re.sub(r"[^\s,()]+\.py\b", lambda found: os.path.abspath(found[0]), text)
 
 

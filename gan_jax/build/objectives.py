@@ -1,86 +1,50 @@
-"""From the text of a config to losses, penalties and augmentations."""
+"""From the text of a config to losses, penalties and augmentations.
 
-import inspect
-import re
-from collections.abc import Callable
+A name means the term of that type in gan_jax.objective. In the user's own file a plain
+function means a term with the defaults of its kind.
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from types import ModuleType
 from typing import Any
 
-import jax.numpy as jnp
-
-from gan_jax.objective import augment as augmentations
-from gan_jax.build import names as resolve
-from gan_jax.objective import losses, terms
-from gan_jax.objective import penalties as penalty_functions
-from gan_jax.errors import UserError, unknown, one_line
-from gan_jax.algorithm.gan import Penalty
+from gan_jax.build import names
+from gan_jax.errors import UserError, one_line
+from gan_jax.objective import augment, losses, penalties, targets
 from gan_jax.objective.losses import Loss
-from gan_jax.objective.terms import Term
-
-MAX_WEIGHT = float(jnp.finfo(jnp.float32).max)
-_WEIGHT = 10.0  # of a penalty that has no default of its own
-_HOW = ("weight", "every")
-_FIRST = {"penalty": "critic", "augmentation": "key"}  # argument of each kind
+from gan_jax.objective.terms import (
+    Augmentation,
+    Constraint,
+    Family,
+    Penalty,
+    Term,
+    Transform,
+)
 
 # --- The loss -----------------------------------------------------------------------
 
 
 def build_loss(text: str) -> Loss:
-    """Builds a loss from its name, settings, and what changes it.
+    """Builds a loss from its name, its settings, and the transforms after it.
 
     Args:
       text: `'hinge'`, `'least_squares(c=0.5)'`, `'my.py:tilted'`, or
-        `'non_saturating, label_smoothing(real=0.9), label_flipping(p=0.05)'`, where
-        what follows the loss changes it, from left to right.
+        `'non_saturating, label_smoothing(real=0.9), label_flipping(p=0.05)'`: each
+        transform changes what is left of it.
 
     Raises:
       UserError: a name is unknown or in the wrong place, its settings do not fit, or
-        what it names is no loss.
+        the object of that name is no loss.
     """
-    calls = resolve.parse_calls(text)
+    calls = names.parse_calls(text)
     if not calls:
         raise UserError("there is no loss: name one, such as 'non_saturating'")
-    (first, settings), *changes = calls
+    (first, settings), *transforms = calls
     loss = _named(first, settings)
-    for name, settings in changes:
-        loss = _changed(loss, name, settings)
+    for name, settings in transforms:
+        loss = _transformed(loss, name, settings)
     return loss
-
-
-def _named(name: str, settings: dict[str, Any]) -> Loss:
-    if name in _ours(_is_transform):
-        raise UserError(
-            f"{name!r} changes a loss: name one before it, 'non_saturating, {name}'"
-        )
-    found = resolve.attribute("loss", name, losses, _is_loss)
-    if callable(found) and not _has_players(found):
-        return checked(_called("loss", name, found, (), settings))
-    if settings:
-        raise UserError(f"the loss {name!r} has no settings: give its name alone")
-    return checked(found)
-
-
-def _changed(loss: Loss, name: str, settings: dict[str, Any]) -> Loss:
-    valid = _ours(_is_transform)
-    if name in _ours(_is_loss):
-        raise UserError(
-            f"{name!r} is a loss and comes first: after it comes what changes it "
-            f"({', '.join(sorted(valid))})"
-        )
-    found = resolve.attribute("transform of the loss", name, losses, _is_transform)
-    if not callable(found) or _has_players(found):
-        raise UserError(f"{name!r} changes no loss: it is no function of one")
-    return checked(_called("transform", name, found, (loss,), settings))
-
-
-def _called(kind: str, name: str, function: Callable, given: tuple, settings) -> Any:
-    what = f"{kind} {name!r}"
-    try:
-        resolve.accepted(function, settings, what, ("loss",))
-        return function(*given, **settings)
-    except UserError:
-        raise
-    except (Exception, SystemExit) as error:
-        raise UserError(f"{what} fails: {one_line(error)}") from error
 
 
 def checked(found: Any) -> Loss:
@@ -97,115 +61,126 @@ def checked(found: Any) -> Loss:
     return Loss(*(getattr(found, field, None) for field in Loss._fields))
 
 
+def _named(name: str, settings: dict[str, Any]) -> Loss:
+    found = None
+    if name not in _public(targets, Transform):
+        found = names.attribute("loss", name, losses, _is_loss)
+    if found is None or isinstance(found, Transform):
+        raise UserError(
+            f"{name!r} changes a loss: name one before it, 'non_saturating, {name}'"
+        )
+    if isinstance(found, Term) and not isinstance(found, Family):
+        raise UserError(f"{name!r} is {_a(found.kind)} and no loss")
+    if callable(found) and not _has_players(found):
+        return checked(_called("loss", name, found, (), settings))
+    if settings:
+        raise UserError(f"the loss {name!r} has no settings: give its name alone")
+    return checked(found)
+
+
+def _transformed(loss: Loss, name: str, settings: dict[str, Any]) -> Loss:
+    if name in _public(losses, (Loss, Family)):
+        valid = ", ".join(_public(targets, Transform))
+        raise UserError(
+            f"{name!r} is a loss and comes first: after it come transforms ({valid})"
+        )
+
+    def is_one(value):
+        return isinstance(value, Transform)
+
+    found = names.attribute("transform of the loss", name, targets, is_one)
+    plain = not isinstance(found, Term) and callable(found)
+    if not is_one(found) and (not plain or _has_players(found)):
+        raise UserError(f"{name!r} changes no loss: it is no function of one")
+    return checked(_called("transform", name, found, (loss,), settings))
+
+
+def _called(
+    kind: str, name: str, function: Callable, args: tuple, settings: dict[str, Any]
+) -> Any:
+    """Calls a family or a transform with its settings."""
+    title = f"{kind} {name!r}"
+    try:
+        names.accepted(function, settings, title, ("loss",))
+        return function(*args, **settings)
+    except UserError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise UserError(f"{title} fails: {one_line(error)}") from error
+
+
 def _has_players(found: Any) -> bool:
     return hasattr(found, "d") and hasattr(found, "g")
 
 
-def _ours(is_one: Callable[[Any], bool]) -> set[str]:
-    public = vars(losses).items()
-    return {name for name, x in public if not name.startswith("_") and is_one(x)}
-
-
 def _is_loss(value: Any) -> bool:
-    return isinstance(value, Loss) or (_makes_loss(value) and not _is_transform(value))
+    return isinstance(value, Loss | Family)
 
 
-def _is_transform(value: Any) -> bool:
-    return _makes_loss(value) and "loss" in inspect.signature(value).parameters
-
-
-def _makes_loss(value: Any) -> bool:
-    return (
-        inspect.isfunction(value) and inspect.signature(value).return_annotation is Loss
-    )
+def _public(module: ModuleType, kinds: type | tuple[type, ...]) -> list[str]:
+    """Returns the public names of a module that are of some kinds."""
+    items = vars(module).items()
+    return sorted(n for n, x in items if isinstance(x, kinds) and not n.startswith("_"))
 
 
 # --- Its terms ----------------------------------------------------------------------
 
 
-def build_penalties(text: str) -> tuple[tuple[Penalty, ...], tuple[Penalty, ...]]:
+def build_penalties(text: str) -> tuple[tuple[Penalty, ...], tuple[Constraint, ...]]:
     """Builds penalties and constraints from `'r1(weight=5, every=16), drift'`.
 
     Args:
-      text: names in gan_jax.objective.penalties or the user's own, each with its weight, how
-        often it is applied, and its own settings.
+      text: names in gan_jax.objective.penalties or the user's own, each with its
+        weight, how often it is applied, and its settings.
 
     Raises:
-      UserError: there is no such name or setting, or a value is out of its range.
+      UserError: there is no such name or setting, a value is out of its range, or a
+        term asks for an unknown name.
     """
-    found = []
-    for name, given in resolve.parse_calls(text):
-        function, given = _function("penalty", name, given, penalty_functions)
-        weight = given.pop("weight", getattr(function, "weight", _WEIGHT))
-        every = given.pop("every", 1)
-        if type(every) is not int or not 1 <= every < 2**31:
-            raise UserError(f"penalty {name!r}: every must be a whole number from 1 on")
-        if type(weight) not in (int, float) or not 0 <= weight <= MAX_WEIGHT:
-            raise UserError(f"penalty {name!r}: weight must be a number from 0 on")
-        penalty = Penalty(
-            name=_short(name),
-            function=function,
-            settings=_frozen(given),
-            weight=weight,
-            every=every,
-        )
-        found.append(penalty)
-    _check_names("penalty", found)
-    kinds = [getattr(p.function, "constraint", False) for p in found]
+    found = list(_terms(text, (Penalty, Constraint), penalties))
     return (
-        tuple(p for p, constraint in zip(found, kinds, strict=True) if not constraint),
-        tuple(p for p, constraint in zip(found, kinds, strict=True) if constraint),
+        tuple(term for term in found if isinstance(term, Penalty)),
+        tuple(term for term in found if isinstance(term, Constraint)),
     )
 
 
-def build_augment(text: str) -> tuple[Term, ...]:
+def build_augment(text: str) -> tuple[Augmentation, ...]:
     """Builds augmentations from `'color, translation(ratio=0.2)'`, in their order.
 
     Raises:
-      UserError: there is no such name or setting.
+      UserError: there is no such name or setting, or a term asks for an unknown name.
     """
-    found = []
-    for name, given in resolve.parse_calls(text):
-        function, given = _function("augmentation", name, given, augmentations)
-        term = Term(name=_short(name), function=function, settings=_frozen(given))
-        found.append(term)
-    _check_names("augmentation", found)
-    return tuple(found)
+    return tuple(_terms(text, (Augmentation,), augment))
 
 
-def _function(kind: str, name: str, given: dict, home) -> tuple[Callable, dict]:
+def _terms(text: str, kinds: tuple[type[Term], ...], home: ModuleType) -> Iterator:
+    """Yields the terms of a text; a plain function is one of the first kind."""
+    seen = set()
+    for name, settings in names.parse_calls(text):
+        term = _term(name, kinds, home).with_settings(**settings)
+        term = dataclasses.replace(term, name=names.short(name))
+        if term.name in seen:
+            raise UserError(f"{term.kind} {term.name!r} is given twice")
+        seen.add(term.name)
+        yield term
+
+
+def _term(name: str, kinds: tuple[type[Term], ...], home: ModuleType) -> Term:
+    """Finds a term, which has the whole text as its name for messages."""
+    kind = kinds[0].kind
+
     def is_one(value):
-        if not inspect.isfunction(value):
-            return False
-        first = next(iter(inspect.signature(value).parameters), "")
-        return first == _FIRST[kind] or hasattr(value, "constraint")
+        return isinstance(value, kinds)
 
-    function = resolve.attribute(kind, name, home, is_one)
-    if not callable(function):
+    found = names.attribute(kind, name, home, is_one)
+    if is_one(found):
+        return dataclasses.replace(found, name=name)
+    if isinstance(found, Term):
+        raise UserError(f"{name!r} is {_a(found.kind)} and no {kind}")
+    if not callable(found):
         raise UserError(f"{kind} {name!r} is no function")
-    how = _HOW if kind == "penalty" else ()
-    if getattr(function, "constraint", False):
-        how = ("every",)
-    valid = terms.settings_of(kind, name, function) | set(how)
-    for key in given:
-        if key not in valid:
-            raise unknown(f"setting of {kind} {name!r}", key, valid)
-    return function, dict(given)
+    return kinds[0](function=found, name=name)
 
 
-def _short(name: str) -> str:
-    return re.split("[:.]", name)[-1]
-
-
-def _frozen(settings: dict[str, Any]) -> tuple[tuple[str, Any], ...]:
-    return tuple(
-        (key, tuple(value) if isinstance(value, list) else value)
-        for key, value in settings.items()
-    )
-
-
-def _check_names(kind: str, found: list[Term]) -> None:
-    names = [term.name for term in found]
-    for name in names:
-        if names.count(name) > 1:
-            raise UserError(f"{kind} {name!r} is given twice")
+def _a(noun: str) -> str:
+    return f"an {noun}" if noun[0] in "aeiou" else f"a {noun}"

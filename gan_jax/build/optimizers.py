@@ -1,18 +1,12 @@
-"""Optimizers and schedules by name, gradients by parts, the averaged generator."""
+"""Optimizers of optax and schedules of the learning rate, by name."""
 
-import dataclasses
+import functools
 import inspect
-from collections.abc import Callable
 
-import jax
-import jax.numpy as jnp
 import optax
-from jax import Array, lax
 
-from gan_jax.build import names as resolve
-from gan_jax.devices import mesh as sharding
-from gan_jax.errors import UserError, unknown
-from gan_jax.errors import one_line
+from gan_jax.build import names
+from gan_jax.errors import UserError, one_line, unknown
 
 SCHEDULES = {
     "constant": lambda rate, steps: optax.constant_schedule(rate),
@@ -21,6 +15,7 @@ SCHEDULES = {
 }
 
 
+@functools.cache  # optax makes new functions each time: GANs of one config are equal
 def build(
     text: str, schedule: str, num_steps: int, updates: int = 1
 ) -> optax.GradientTransformation:
@@ -30,17 +25,17 @@ def build(
       text: the optimizer's name in optax, with its arguments.
       schedule: 'constant', or 'linear' or 'cosine' to zero at `num_steps`; each as
         `'linear(warmup=500)'` with a rise from zero over so many steps.
-      num_steps: how many steps the run makes.
-      updates: how often it is called in a step.
+      num_steps: of the run.
+      updates: how often the optimizer is called in a step.
 
     Raises:
       UserError: no such optimizer, argument or schedule.
     """
-    name, arguments = one_call("optimizer", text, "NAME(learning_rate=..., ...)")
-    make = resolve.attribute("optimizer", name, optax, _is_optimizer)
+    name, arguments = names.one_call("optimizer", text, "NAME(learning_rate=..., ...)")
+    make = names.attribute("optimizer", name, optax, _is_optimizer)
     if not callable(make):
         raise UserError(f"optimizer {name!r} is no function")
-    resolve.accepted(make, arguments, f"optimizer {name!r}")
+    names.accepted(make, arguments, f"optimizer {name!r}")
     if not isinstance(arguments.get("learning_rate"), int | float):
         raise UserError(f"optimizer {text!r}: give it a learning_rate=NUMBER")
     rate = _schedule(schedule, arguments.pop("learning_rate"), num_steps, updates)
@@ -50,25 +45,13 @@ def build(
         raise UserError(f"optimizer {text!r} fails: {one_line(error)}") from error
 
 
-def one_call(kind: str, text: str, form: str) -> tuple[str, dict]:
-    """Parses a text that names one thing.
-
-    Raises:
-      UserError: it names none, or more.
-    """
-    calls = resolve.parse_calls(text)
-    if len(calls) != 1:
-        raise UserError(f"{kind} {text!r}: write one {form}")
-    return calls[0]
-
-
 def _schedule(text: str, rate: float, num_steps: int, updates: int):
-    name, how = one_call("schedule", text, "NAME or NAME(warmup=STEPS)")
+    name, settings = names.one_call("schedule", text, "NAME or NAME(warmup=STEPS)")
     if name not in SCHEDULES:
         raise unknown("schedule", name, SCHEDULES)
-    for key in how.keys() - {"warmup"}:
+    for key in settings.keys() - {"warmup"}:
         raise unknown(f"setting of schedule {name!r}", key, ("warmup",))
-    warmup = how.get("warmup", 0)
+    warmup = settings.get("warmup", 0)
     if type(warmup) is not int or not 0 <= warmup < num_steps:
         raise UserError(
             f"schedule {text!r}: warmup must be a whole number below num_steps "

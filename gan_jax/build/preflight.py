@@ -1,21 +1,23 @@
 """Checks a GAN by abstract evaluation: nothing is computed and nothing compiled."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from gan_jax.algorithm import objectives as game, steps
-from gan_jax.errors import UserError
+from gan_jax.algorithm import objectives, steps
+from gan_jax.algorithm.dynamics import alternating
 from gan_jax.algorithm.gan import GAN
-from gan_jax.errors import one_line
+from gan_jax.algorithm.players import stream_keys
+from gan_jax.algorithm.state import TrainState
 from gan_jax.devices.mesh import DATA
-from gan_jax.algorithm.steps import alternating
-from gan_jax.objective.terms import asks_for
+from gan_jax.errors import UserError, one_line
+from gan_jax.objective.terms import Context
 
 
 def check(gan: GAN, batch_size: int, mesh: jax.sharding.Mesh) -> None:
-    """Checks that the networks, the loss, the terms and the step fit each other.
+    """Checks that the networks, the loss, the terms and the dynamics fit each other.
 
     Args:
       gan: what to check.
@@ -35,106 +37,26 @@ def check(gan: GAN, batch_size: int, mesh: jax.sharding.Mesh) -> None:
         )
     part = batch_size // gan.accumulate
     check_generator(gan, part)
-    _check_discriminator(gan, part)
-    _check_loss(gan, part)
+    judgements = _check_discriminator(gan, part)
+    _check_loss(gan, judgements)
     check_optimizers(gan)
-    _check_terms(gan, part)
-    if gan.step is not alternating:
-        _check_step(gan, batch_size)
+    state = _traced("the first state", steps.init_state, gan, _key())
+    _check_augmentations(gan, state, part)
+    _check_constraints(gan, state)
+    _check_penalties(gan, state, part, judgements)
+    if gan.dynamics != alternating:  # which is known to fit
+        _check_dynamics(gan, state, batch_size)
 
 
 def check_generator(gan: GAN, num: int) -> None:
-    """Checks that the generator makes `num` examples of the GAN's shape.
+    """Checks that the generator makes `num` examples of the GAN's space.
 
     Raises:
       UserError: it does not.
     """
-    if len(gan.shape) == 3 and gan.range is None:
-        raise UserError(
-            "generator.output is 'linear', which is for points: images need 'tanh' "
-            "or 'sigmoid'"
-        )
-    arguments = (_key(), _float(num, gan.latent.size), _labels(num))
-    wanted = _float(num, *gan.shape)
+    arguments = (_key(), _float(num, gan.latent.size), _condition(gan, num))
+    wanted = _float(num, *gan.example.shape)
     _expect("the model's Generator", _applied(gan.generator), arguments, wanted)
-
-
-def _check_discriminator(gan: GAN, num: int) -> None:
-    module, wanted = gan.discriminator, _logits(gan, num)
-    arguments = (_key(), _packs(gan, num), _labels(num))
-    _expect("the model's Discriminator", _applied(module), arguments, wanted)
-    asked = [asks_for(penalty.function) for penalty in gan.penalties]
-    auxiliary = getattr(module, "conditioning", "") == "auxiliary"
-    if auxiliary and not any("classify" in names for names in asked):
-        raise UserError(
-            "discriminator conditioning='auxiliary' has a classifier that nothing "
-            "trains: add --config.penalties=auxiliary_classifier"
-        )
-
-
-def _check_loss(gan: GAN, batch_size: int) -> None:
-    logits = _logits(gan, batch_size)
-    for player in ("d", "g"):
-        function = getattr(gan.loss, player)
-        _expect(f"the loss's {player}", function, (logits, logits), logits)
-
-
-def _check_terms(gan: GAN, batch_size: int) -> None:
-    logits, packs = _logits(gan, batch_size), _packs(gan, batch_size)
-    batch, step = _float(batch_size, *gan.shape), jax.ShapeDtypeStruct((), jnp.int32)
-    state = _traced("the first state", steps.init_state, gan, _key())
-    for term in gan.augment:
-        memory = state.memory.get(term.name)
-
-        def augment(examples, step, key, memory, term=term):
-            return term(key, examples, step=step, memory=memory)
-
-        arguments = (batch, step, _key(), memory)
-        _expect(f"the augmentation {term.name!r}", augment, arguments, batch)
-    for constraint in gan.constraints:
-        what = f"the constraint {constraint.name!r}"
-        if _shapes(_traced(what, constraint, state.d.params)) != _shapes(
-            state.d.params
-        ):
-            raise UserError(f"{what} returns another kind of tree than it is given")
-    given = {"real": packs, "fake": packs, "real_logits": logits, "fake_logits": logits}
-    given["labels"] = _labels(batch_size)
-    given["latents"] = _float(batch_size, gan.latent.size)
-    for penalty in gan.penalties:
-
-        def penalise(state, given, key, penalty=penalty):
-            asked = game.views(
-                gan, *map(game.variables, (state.d, state.g)), given["labels"], key
-            )
-            asked |= given | {"params": state.d.params}
-            own = state.memory.get(penalty.name)
-            return game.values_of(penalty, key, own, asked)
-
-        arguments, what = (state, given, _key()), f"the penalty {penalty.name!r}"
-        _expect(what, lambda *args: penalise(*args)[0], arguments, logits)
-        after = _traced(what, penalise, *arguments)[1]
-        if _shapes(after) != _shapes(state.memory.get(penalty.name)):
-            raise UserError(f"{what} returns another kind of memory than it is given")
-
-
-def _check_step(gan: GAN, batch_size: int) -> None:
-    """Checks that a step leaves a state like the one before."""
-    state = jax.eval_shape(steps.init_state, gan, _key())
-    size = batch_size * gan.d_updates
-    batch = {"image": _float(size, *gan.shape), "label": _labels(size)}
-    made = _traced("the step", gan.step, gan, state, batch)
-    if not isinstance(made, tuple) or len(made) != 2:
-        raise UserError("the step must return the new state and the metrics")
-    after, metrics = made
-    if _shapes(after) != _shapes(state):
-        raise UserError("the step returns another kind of state than it is given")
-    if any(x.shape for x in jax.tree.leaves(metrics)):
-        raise UserError("the step returns metrics that are no scalars")
-
-
-def _shapes(tree):
-    leaves, structure = jax.tree.flatten(tree)
-    return structure, [(leaf.shape, leaf.dtype) for leaf in leaves]
 
 
 def check_optimizers(gan: GAN) -> None:
@@ -152,55 +74,178 @@ def check_optimizers(gan: GAN) -> None:
         _expect(f"the {name}", update, (params,), params)
 
 
-def _applied(module) -> Callable:
-    """Returns the module as a function of (key, input, labels), fresh each time."""
+def _check_discriminator(gan: GAN, num: int) -> int:
+    """Returns how many judgements D makes of a batch of `num` examples."""
+    title, packs = "the model's Discriminator", num // gan.pack
+    # An unconditional GAN alone has packs: the condition is one of each example.
+    examples = _float(packs, *gan.packed_shape)
+    arguments = (_key(), examples, _condition(gan, num))
+    logits = _traced(title, _applied(gan.discriminator), *arguments)
+    leaves = jax.tree.leaves(logits)
+    for leaf in leaves or [logits]:
+        if getattr(leaf, "shape", ())[:1] != (packs,):
+            raise UserError(
+                f"{title} returns shape {getattr(leaf, 'shape', leaf)} for a batch of "
+                f"{packs}; it must return ({packs},), or ({packs}, ...) for several "
+                "logits of each example"
+            )
+    auxiliary = getattr(gan.discriminator, "conditioning", "") == "auxiliary"
+    if auxiliary and not any("classify" in term.asks for term in gan.penalties):
+        raise UserError(
+            "discriminator conditioning='auxiliary' has a classifier that nothing "
+            "trains: add --config.penalties=auxiliary_classifier"
+        )
+    return sum(leaf.size for leaf in leaves)
 
-    def apply(key, x, labels):
-        rngs = {"params": key, "dropout": key}
-        return module.init_with_output(rngs, x, labels, train=True)[0]
+
+def _check_loss(gan: GAN, judgements: int) -> None:
+    logits = _float(judgements)
+    for player in ("d", "g"):
+        function = getattr(gan.loss, player)
+        _expect(f"the loss's {player}", function, (logits, logits), logits)
+
+
+def _check_augmentations(gan: GAN, state: TrainState, num: int) -> None:
+    examples = _float(num, *gan.example.shape)
+    for term in gan.augment:
+        title = f"the augmentation {term.name!r}"
+        arguments = (_key(), examples, state.step, state.memory.get(term.name))
+        _expect(title, term.apply, arguments, examples)
+
+
+def _check_constraints(gan: GAN, state: TrainState) -> None:
+    params = state.d.params
+    for constraint in gan.constraints:
+        title = f"the constraint {constraint.name!r}"
+        if _shapes(_traced(title, constraint, params)) != _shapes(params):
+            raise UserError(f"{title} returns another kind of tree than it gets")
+
+
+def _check_penalties(gan: GAN, state: TrainState, num: int, judgements: int) -> None:
+    logits, packs = _float(judgements), num // gan.pack
+    for penalty in gan.penalties:
+        title = f"the penalty {penalty.name!r}"
+
+        def values(context: Context, key, d, g, penalty=penalty):
+            arrays = {
+                name: value
+                for name, value in context._asdict().items()
+                if name not in ("critic", "features", "classify", "generator", "space")
+            }
+            memory, key = arrays.pop("memory"), arrays.pop("key")
+            whole = objectives.context_of(gan, d, g, key, **arrays)
+            return penalty.values(whole._replace(memory=memory))
+
+        context = _context(gan, state, num, logits)
+        memory = state.memory.get(penalty.name)
+        context = context._replace(memory=memory)
+        arguments = (context, _key(), state.d.variables, state.g.variables)
+        found = _traced(title, values, *arguments)
+        if not isinstance(found, tuple) or len(found) != 2:
+            raise UserError(
+                f"{title} has a memory: it must return (values, new memory)"
+            )
+        found, after = found
+        shape = getattr(found, "shape", found)
+        if shape not in ((packs,), (judgements,)):
+            raise UserError(
+                f"{title} returns shape {shape} for a batch of {packs}; it must return "
+                f"({packs},)"
+            )
+        if _shapes(after) != _shapes(memory):
+            raise UserError(
+                f"{title} returns another kind of memory than it gets: "
+                f"{_readable(after)}, not {_readable(memory)}"
+            )
+
+
+def _context(gan: GAN, state: TrainState, num: int, logits) -> Context:
+    """Returns the shapes of the arrays that penalties may ask for."""
+    seen = _float(num // gan.pack, *gan.packed_shape)
+    examples, condition = _float(num, *gan.example.shape), _condition(gan, num)
+    functions = dict.fromkeys(("critic", "features", "classify", "generator", "space"))
+    return Context(
+        **functions,
+        **{"real": seen, "fake": seen, "real_logits": logits, "fake_logits": logits},
+        **{"condition": condition, "fake_condition": condition},
+        **{"example": examples, "sample": examples},
+        latents=_float(num, gan.latent.size),
+        params=state.d.params,
+        memory=None,
+        step=state.step,
+        key=_key(),
+    )
+
+
+def _check_dynamics(gan: GAN, state: TrainState, batch_size: int) -> None:
+    """Checks that a step leaves a state like the one before."""
+    size = batch_size * gan.d_updates
+    batch = {"example": _float(size, *gan.example.shape)}
+    if gan.condition is not None:
+        batch["condition"] = _condition(gan, size)
+    made = _traced("the step", gan.dynamics, gan, state, batch)
+    if not isinstance(made, tuple) or len(made) != 2:
+        raise UserError("the step must return the new state and the metrics")
+    after, metrics = made
+    if _shapes(after) != _shapes(state):
+        raise UserError("the step returns another kind of state than it gets")
+    if any(x.shape for x in jax.tree.leaves(metrics)):
+        raise UserError("the step returns metrics that are no scalars")
+
+
+def _shapes(tree):
+    leaves, structure = jax.tree.flatten(tree)
+    return structure, [(leaf.shape, leaf.dtype) for leaf in leaves]
+
+
+def _readable(tree) -> str:
+    """Returns a tree with the shapes and types of its leaves, for a message."""
+    return str(jax.tree.map(lambda x: f"{x.dtype}{list(x.shape)}", tree))
+
+
+def _applied(module) -> Callable:
+    """Returns the module as a function of (key, input, condition), freshly drawn."""
+
+    def apply(key, x, condition):
+        rngs = {"params": key, **stream_keys(module, key)}
+        return module.init_with_output(rngs, x, condition, train=True)[0]
 
     return apply
 
 
-def _packs(gan: GAN, batch_size: int) -> jax.ShapeDtypeStruct:
-    return _float(batch_size // gan.pack, *gan.packed_shape)
-
-
-def _logits(gan: GAN, batch_size: int) -> jax.ShapeDtypeStruct:
-    return _float(batch_size // gan.pack)
+def _condition(gan: GAN, num: int) -> jax.ShapeDtypeStruct | None:
+    if gan.condition is None:
+        return None
+    return jax.eval_shape(lambda: gan.condition.zeros(num))
 
 
 def _key():
     return jax.eval_shape(jax.random.key, 0)
 
 
-def _labels(batch_size: int) -> jax.ShapeDtypeStruct:
-    return jax.ShapeDtypeStruct((batch_size,), jnp.int32)
-
-
 def _float(*shape: int) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(shape, jnp.float32)
 
 
-def _traced(what: str, function: Callable, *given):
-    """Returns the shapes of what a function gives.
+def _traced(title: str, function: Callable, *arguments) -> Any:
+    """Returns the shapes of what a function returns.
 
     Raises:
-      UserError: it raises; says what does, and the first line of why.
+      UserError: it raises; names it, and quotes the first line of the reason.
     """
     try:
-        return jax.eval_shape(function, *given)
+        return jax.eval_shape(function, *arguments)
     except UserError:
         raise
     except Exception as error:
-        raise UserError(f"{what} fails: {one_line(error)}") from error
+        raise UserError(f"{title} fails: {one_line(error)}") from error
 
 
-def _expect(what: str, function: Callable, given: tuple, wanted) -> None:
-    got = _traced(what, function, *given)
-    if getattr(got, "shape", None) != wanted.shape:
-        got = getattr(got, "shape", got)
+def _expect(title: str, function: Callable, arguments: tuple, wanted) -> None:
+    found = _traced(title, function, *arguments)
+    if getattr(found, "shape", None) != wanted.shape:
+        shape = getattr(found, "shape", found)
         raise UserError(
-            f"{what} returns shape {got} for a batch of {wanted.shape[0]}; it must "
+            f"{title} returns shape {shape} for a batch of {wanted.shape[0]}; it must "
             f"return {wanted.shape}"
         )

@@ -1,1 +1,8 @@
-"""What tells whether a game is sound and how far it is from its equilibrium."""
+"""Measurements of the game itself: its equilibrium, its Jacobian, checks of a loss.
+
+Everything here is a pure function of a loss, or of a GAN and its state; nothing trains,
+prints, or touches the disk, so that commands, notebooks and tests use it alike. `game`
+has the mathematics of the game near its equilibrium, `loss_checks` the verdicts of
+`python -m gan_jax.check`. A new file offers functions that return numbers, with their
+source, and a test against a closed form.
+"""

@@ -1,7 +1,7 @@
 r"""The game that a loss sets up near its equilibrium, where no network is needed.
 
-At the equilibrium both distributions are one, and the best discriminator says the same
-logit $\ell^*$ of every example.
+At the equilibrium both distributions are equal, and the best discriminator gives every
+example the same logit $\ell^*$.
 """
 
 from collections.abc import Callable
@@ -19,11 +19,12 @@ _ROUNDING = 1e-5
 
 
 class FixedPoint(NamedTuple):
-    r"""Where a discriminator that says one logit of every example is stationary.
+    r"""Where a discriminator that gives every example one logit is stationary.
 
     Attributes:
-      logit: $\ell^*$, the one nearest to 0.
-      low: the least of those around it that are stationary too; -inf if all are.
+      logit: $\ell^*$, the stationary one nearest to 0.
+      low: the least end of the interval of stationary ones around it; -inf if all are
+        stationary.
       high: the greatest.
     """
 
@@ -49,7 +50,7 @@ def g_slopes(loss: Loss, fake: Array, real: Array) -> Array:
 
 
 def fixed_point(loss: Loss) -> FixedPoint | None:
-    r"""Finds the constant logit that a discriminator which cannot tell settles at.
+    r"""Finds the constant logit of a discriminator that cannot discriminate.
 
     The root of $\partial_{\ell_x} L_D + \partial_{\ell_{G(z)}} L_D$ at
     $\ell_x = \ell_{G(z)} = \ell$, within [-30, 30].
@@ -58,7 +59,7 @@ def fixed_point(loss: Loss) -> FixedPoint | None:
       loss: of the game.
 
     Returns:
-      Where it lies, or None if there is no such logit.
+      The fixed point, or None if there is no such logit.
     """
 
     @jax.jit
@@ -87,7 +88,7 @@ def fixed_point(loss: Loss) -> FixedPoint | None:
 
 
 def _end(is_zero: Callable, zero: np.ndarray, start: int, step: int) -> float:
-    """Returns how far the zeros reach from `start` on."""
+    """Returns the end of the interval of zeros from `start` in a direction."""
     at = start
     while 0 <= at + step < len(zero) and zero[at + step]:
         at += step
@@ -97,7 +98,7 @@ def _end(is_zero: Callable, zero: np.ndarray, start: int, step: int) -> float:
 
 
 def _boundary(holds: Callable, inside: float, outside: float) -> float:
-    """Returns where what holds `inside` ceases to hold on the way `outside`."""
+    """Returns the point between two where a condition that holds `inside` ends."""
     for _ in range(2):
         points = np.linspace(inside, outside, len(_GRID))
         first = max(int(np.argmin(holds(points))), 1)
@@ -106,10 +107,10 @@ def _boundary(holds: Callable, inside: float, outside: float) -> float:
 
 
 def perturbed(loss: Loss, logit: float, h: Array) -> tuple[Array, Array]:
-    r"""Returns how D's loss changes as D begins to tell what is alike.
+    r"""Returns how D's loss changes as D begins to discriminate at the equilibrium.
 
-    Its logits are $\ell + \epsilon h(x)$, of examples that are real and generated ones
-    alike: every value of h is paired with each, by cyclic shifts.
+    Its logits are $\ell + \epsilon h(x)$. Real and generated examples have the same
+    distribution: every value of h is paired with each, by cyclic shifts.
 
     Args:
       loss: of the game.
@@ -120,22 +121,22 @@ def perturbed(loss: Loss, logit: float, h: Array) -> tuple[Array, Array]:
       The first and the second derivative by $\epsilon$ at 0. At an equilibrium the
       first is 0 and the second not negative.
     """
-    shifts = (jnp.arange(len(h))[:, None] + jnp.arange(len(h))) % len(h)
+    shifted = h[(jnp.arange(len(h))[:, None] + jnp.arange(len(h))) % len(h)]
 
     def mean_loss(epsilon):
-        logits = logit + epsilon * h
-        return jax.vmap(lambda shift: loss.d(logits, logits[shift]))(shifts).mean()
+        real, fake = logit + epsilon * h, logit + epsilon * shifted
+        return jax.vmap(loss.d, (None, 0))(real, fake).mean()
 
-    slope = jax.grad(mean_loss)
-    return slope(0.0), jax.grad(slope)(0.0)
+    # Reverse mode alone, as in training: a loss may have its own rule for it.
+    return jax.value_and_grad(jax.grad(mean_loss))(0.0)
 
 
 def dirac_jacobian(loss: Loss, logit: float, gamma: float = 0.0) -> Array:
     r"""Returns the Jacobian of the Dirac-GAN's gradient field at its equilibrium.
 
-    Mescheder et al. 2018 (arXiv:1801.04406), definition 2.1: the data lie at 0, the
-    samples at $\theta$, and $D(x) = \psi x$, here plus a constant. Both players follow
-    their gradients at once: $v = (-\partial_\psi L_D, -\partial_\theta L_G)$.
+    Mescheder et al. 2018 (arXiv:1801.04406), definition 2.1: all data are 0, all
+    samples $\theta$, and $D(x) = \psi x$, here plus a constant. Both players follow
+    their gradients simultaneously: $v = (-\partial_\psi L_D, -\partial_\theta L_G)$.
 
     Args:
       loss: of the game.
@@ -158,7 +159,7 @@ def dirac_jacobian(loss: Loss, logit: float, gamma: float = 0.0) -> Array:
     def field(point):
         return -jnp.stack([jax.grad(d_loss)(*point), jax.grad(g_loss, 1)(*point)])
 
-    return jax.jacobian(field)(jnp.zeros(2))
+    return jax.jacrev(field)(jnp.zeros(2))
 
 
 def dirac_eigenvalues(loss: Loss, logit: float, gamma: float = 0.0) -> np.ndarray:
@@ -166,7 +167,7 @@ def dirac_eigenvalues(loss: Loss, logit: float, gamma: float = 0.0) -> np.ndarra
 
     With $L_D' = \partial_{\ell_{G(z)}} L_D$ and $L_G' < 0$ at the equilibrium they are
     $-\frac\gamma2 \pm \sqrt{\frac{\gamma^2}4 + L_D' L_G'}$ (ibid., lemmas 2.3 and 4.1):
-    alone the players circle it; with R1 they come to it.
+    without R1 the players circle it; with R1 they converge to it.
     """
     jacobian = jax.jit(dirac_jacobian, static_argnums=0)(loss, logit, gamma)
     return np.sort_complex(np.linalg.eigvals(np.asarray(jacobian, np.float64)))
@@ -180,8 +181,8 @@ def extremes(loss: Loss, size: float = 1e4) -> dict[str, Array]:
       size: of the logits.
 
     Returns:
-      By name, `[9]` each: every real logit with every fake one, the latter first to
-      change.
+      By name, `[9]` each: every real logit with every fake one, the fake ones changing
+      first.
     """
     logits = jnp.array([-size, 0.0, size])
     real, fake = logits.repeat(3), jnp.tile(logits, 3)

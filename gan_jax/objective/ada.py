@@ -2,15 +2,15 @@ r"""Adaptive discriminator augmentation (ADA).
 
 Karras et al. 2020 (arXiv:2006.06676), section 3 and appendix B. Each transformation is
 applied with the probability $p$ to what the discriminator sees, real or generated.
-Below p = 0.8 or so these augmentations do not leak into the samples: only the true
-distribution looks, augmented, like the augmented data. And $p$ follows how far the
-discriminator overfits, of which $r_t = E[\mathrm{sign}(\ell(x))]$ over the real
-examples tells (ibid., eq. 1): 0 if it does not, 1 if it knows them all.
+Below p = 0.8 or so these augmentations do not leak into the samples: no other
+distribution, augmented, equals the augmented data. The probability $p$ follows how far
+the discriminator overfits, measured by $r_t = E[\mathrm{sign}(\ell(x))]$ over the real
+examples (ibid., eq. 1): 0 without overfitting, 1 if it recognises them all.
 
-Two things differ from the paper. Images are resampled bilinearly; there, they are first
-enlarged twofold and then reduced, with the wavelet filter sym6, which blurs less and
-keeps what shrinks from aliasing. And image-space filters and corruptions are left out,
-which were of no particular use there (figure 4).
+Two things differ from the paper. Images are resampled bilinearly; the paper enlarges
+them twofold and then reduces them with the wavelet filter sym6, which blurs less and
+prevents aliasing. Image-space filters and corruptions are left out, which brought
+little in the paper (figure 4).
 """
 
 import jax
@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from gan_jax.objective.terms import check_flag, check_number, marked
+from gan_jax.objective.terms import augmentation, check_flag, check_number
 
 Memory = dict[str, Array]
 
@@ -26,26 +26,28 @@ Memory = dict[str, Array]
 def adapt_p(
     memory: Memory,
     real_logits: Array,
+    num: int,
     *,
     target: float = 0.6,
     images_to_one: float = 500_000,
     every: int = 4,
     **_,
 ) -> Memory:
-    r"""Moves $p$ toward where the mean sign of the real logits is `target`.
+    r"""Moves $p$ so that the mean sign of the real logits approaches `target`.
 
-    Called once in each update of the discriminator. Every `every` of them
+    Called once in each update of the discriminator. After every `every` of them
 
     $$p \leftarrow \mathrm{clip}_{[0, 1]}\left(
       p + \mathrm{sign}(r_t - \mathrm{target}) \frac{n}{\mathrm{images\_to\_one}}
     \right)$$
 
-    with $r_t$ over the $n$ real images since the last move (section 3 of the paper).
+    with $r_t$ over the $n$ real images since the last move (ibid., section 3).
 
     Args:
-      memory: float32 scalars: `p`, and since it moved, the sum `signs` of the mean
-        signs, and the number of `updates`.
-      real_logits: `[batch]`, of the augmented real images.
+      memory: `p`, the sum `signs` of the mean signs, and the number of `updates`, both
+        since its last move.
+      real_logits: `[judgements]` of the augmented real images.
+      num: how many images these are.
       target: of the mean sign.
       images_to_one: the number of images in which $p$ can go from 0 to 1.
       every: updates from one move to the next.
@@ -53,7 +55,7 @@ def adapt_p(
     """
     signs = memory["signs"] + jnp.sign(real_logits).mean(dtype=jnp.float32)
     updates = memory["updates"] + 1
-    step = updates * (len(real_logits) / images_to_one)
+    step = updates * (num / images_to_one)
     p = jnp.clip(memory["p"] + step * jnp.sign(signs / updates - target), 0, 1)
     due = updates >= every
     return {
@@ -63,9 +65,9 @@ def adapt_p(
     }
 
 
-@marked(
+@augmentation(
     images_only=True,
-    memory={"p": 0.0, "signs": 0.0, "updates": 0.0},
+    initial={"p": 0.0, "signs": 0.0, "updates": 0.0},
     adapt=adapt_p,
 )
 def ada(
@@ -86,7 +88,7 @@ def ada(
     Args:
       key: a PRNG key.
       images: `[batch, height, width, channels]` of one or three channels.
-      memory: its `p`; what else it holds is for `adapt_p`.
+      memory: its `p` is read here, its other entries by `adapt_p`.
       geometric: whether to apply flips, rotations, translations and scalings.
       color: whether to apply changes of brightness, contrast and colour.
       target: see `adapt_p`, as are the next two.
@@ -110,8 +112,8 @@ def ada(
 def _draws(key: Array, p: Array, num: int) -> Array:
     """Draws two numbers of U(-1, 1) for each transformation and image.
 
-    They are zero, which leaves the image as it is, unless a coin falls for the
-    transformation. All is one draw: each adds up to a second to the time of compiling.
+    They are zero, which leaves the image as it is, unless the transformation is drawn
+    to be applied. There is one draw for all: each adds up to a second to compilation.
 
     Returns:
       `[13, 2, num]`.
@@ -130,11 +132,11 @@ def _normal(uniform: Array) -> Array:
 
 
 def _geometric_maps(draws: Array, size: tuple[int, int]) -> tuple[Array, Array]:
-    """Returns affine maps from where a pixel of the result is to where it comes from.
+    """Returns affine maps from a pixel of the result to its place in the image.
 
-    Each undoes, in turn: a mirroring, a quarter turn, a translation by whole pixels, an
-    isotropic scaling, a rotation, an anisotropic scaling, a rotation, a translation.
-    Inverses have the distribution of what they undo, and are drawn in its place.
+    Each inverts, in turn: a mirroring, a quarter turn, a translation by whole pixels,
+    an isotropic scaling, a rotation, an anisotropic scaling, a rotation, a translation.
+    The inverses have the same distributions, and are drawn in their place.
 
     Args:
       draws: `[8, 2, num]`, in this order; a translation takes both numbers.
@@ -164,11 +166,11 @@ def _color_maps(draws: Array, channels: int) -> tuple[Array, Array]:
     """Returns affine maps of colours.
 
     In turn: brightness, contrast, the flip of the luma, the rotation of the hue, and
-    saturation; for grey images the first three. With the luma on the axis of greys they
-    multiply it, and rotate and scale the plane across it.
+    saturation; for grey images the first three. They multiply the luma, which is on the
+    axis of greys, and rotate and scale the plane orthogonal to it.
 
     Args:
-      draws: `[5, 2, num]`, in this order; the second numbers are of no use.
+      draws: `[5, 2, num]`, in this order; the second numbers are not used.
       channels: 1 or 3.
 
     Returns:
@@ -197,7 +199,7 @@ def _rotation(angle: Array) -> Array:
 
 
 def _warp(images: Array, matrix: Array, offset: Array) -> Array:
-    """Takes each pixel from where its map leads, bilinearly, mirrored at borders."""
+    """Takes each pixel from its place by the map, bilinearly, mirrored at borders."""
     num, height, width, channels = images.shape
     centre = (np.array([height, width]) - 1)[:, None] / 2
     grid = np.indices((height, width)).reshape(2, -1) - centre
@@ -214,7 +216,7 @@ def _warp(images: Array, matrix: Array, offset: Array) -> Array:
 
 
 def _mirrored(index: Array, size: int) -> Array:
-    """Reflects indices beyond 0 and `size - 1` there, as often as it takes."""
+    """Reflects indices at 0 and `size - 1` until they are between them."""
     period = max(2 * (size - 1), 1)
     index = index.astype(jnp.int32) % period
     return jnp.minimum(index, period - index)

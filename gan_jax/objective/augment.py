@@ -1,12 +1,8 @@
 """Augmentations of what the discriminator sees: `(key, images) -> images`.
 
-All take and return a batch `[batch, height, width, channels]` in [-1, 1], draw for each
-image apart, and given their draws are affine in the images. A keyword-only argument
-without a default is given to them by its name (see terms.py): `step`, how many
-training steps have been made, or `memory`, what they keep from one step to the next.
-Attributes say more: those that are `images_only` do not work on points, those that are
-`real_only` leave samples as they are. Where there is a `memory`, it is what that starts
-from, and `adapt` what moves it, `(memory, real_logits, **settings) -> memory`.
+All take and return a batch `[batch, height, width, channels]` in [-1, 1], and draw for
+each image independently. For fixed draws they are affine in the images.
+`gan_jax.objective.terms.Augmentation` lists what an augmentation may ask for.
 """
 
 import jax
@@ -15,24 +11,25 @@ from jax import Array
 
 from gan_jax.errors import UserError
 from gan_jax.objective.ada import ada
-from gan_jax.objective.terms import check_number, marked
+from gan_jax.objective.terms import augmentation, check_number
 
 __all__ = ["ada", "color", "cutout", "flip", "instance_noise", "translation"]
 
 
-@marked(real_only=True, images_only=True)
+@augmentation(real_only=True, images_only=True)
 def flip(key: Array, images: Array, *, p: float = 0.5) -> Array:
     """Mirrors each image, left to right, with probability `p`."""
     return _some(key, p, images[:, :, ::-1], images)
 
 
-@marked(images_only=True)
+@augmentation(images_only=True)
 def translation(
     key: Array, images: Array, *, ratio: float = 0.125, p: float = 1.0
 ) -> Array:
-    """Shifts each image by up to `ratio` of its side, zeros coming in (DiffAugment).
+    """Shifts each image by up to `ratio` of its side (DiffAugment).
 
-    With probability `p`. Zhao et al. 2020 (arXiv:2006.10738), section 3.
+    With probability `p`; pixels from outside are zero. Zhao et al. 2020
+    (arXiv:2006.10738), section 3.
     """
     check_number("translation: ratio", ratio, below=1)
     _, height, width, _ = images.shape
@@ -50,14 +47,14 @@ def translation(
     return _some(key, p, cut(padded, *starts), images)
 
 
-@marked(images_only=True)
+@augmentation(images_only=True)
 def color(key: Array, images: Array, *, p: float = 1.0) -> Array:
     r"""Changes brightness, saturation and contrast of each image (DiffAugment).
 
-    Brightness adds $U(-\frac12, \frac12)$; saturation multiplies what differs from the
-    mean over the channels by $U(0, 2)$, and contrast what then differs from the mean of
-    the image by $U(\frac12, \frac32)$; all of it with probability `p`. Zhao et al. 2020
-    (arXiv:2006.10738), section 3.
+    Brightness adds $U(-\frac12, \frac12)$; saturation multiplies the difference from
+    the mean over the channels by $U(0, 2)$; contrast then multiplies the difference
+    from the mean of the image by $U(\frac12, \frac32)$. All three are applied with
+    probability `p`. Zhao et al. 2020 (arXiv:2006.10738), section 3.
     """
     brightness, saturation, contrast = jax.random.uniform(
         key, (3, len(images), 1, 1, 1)
@@ -68,13 +65,13 @@ def color(key: Array, images: Array, *, p: float = 1.0) -> Array:
     return _some(key, p, changed.astype(images.dtype), images)
 
 
-@marked(images_only=True)
+@augmentation(images_only=True)
 def cutout(key: Array, images: Array, *, ratio: float = 0.5, p: float = 1.0) -> Array:
-    """Sets a part of each image, of `ratio` of its sides, to zero (DiffAugment).
+    """Sets a rectangle of `ratio` of each image's sides to zero (DiffAugment).
 
-    Its centre is anywhere in the image, so that some of it may lie outside; with
-    probability `p` there is one. DeVries and
-    Taylor 2017 (arXiv:1708.04552); Zhao et al. 2020 (arXiv:2006.10738), section 3.
+    With probability `p`. The centre is anywhere in the image, so that a part of the
+    rectangle may be outside. DeVries and Taylor 2017 (arXiv:1708.04552); Zhao et al.
+    2020 (arXiv:2006.10738), section 3.
     """
     check_number("cutout: ratio", ratio)
     rows, columns = (
@@ -85,6 +82,7 @@ def cutout(key: Array, images: Array, *, ratio: float = 0.5, p: float = 1.0) -> 
     return _some(key, p, jnp.where(inside[..., None], 0, images), images)
 
 
+@augmentation
 def instance_noise(
     key: Array,
     images: Array,
@@ -95,11 +93,10 @@ def instance_noise(
 ) -> Array:
     r"""Adds $N(0, \sigma^2)$ to every pixel, or to the coordinates of points.
 
-    $\sigma$ falls from `scale` at step 0 along a line to 0 at step `until`, and stays
-    there. Real and generated examples then have overlapping supports, without which
-    the discriminator can be perfect and teach nothing. Sønderby et al. 2017
-    (arXiv:1610.04490); Arjovsky and Bottou 2017 (arXiv:1701.04862),
-    section 3.
+    $\sigma$ falls linearly from `scale` at step 0 to 0 at step `until`, and stays 0.
+    Real and generated examples then have overlapping supports, without which a perfect
+    discriminator leaves the generator no gradient. Sønderby et al. 2017
+    (arXiv:1610.04490); Arjovsky and Bottou 2017 (arXiv:1701.04862), section 3.
     """
     check_number("instance_noise: scale", scale)
     check_number("instance_noise: until", until, zero=False)
@@ -109,7 +106,7 @@ def instance_noise(
 
 
 def _some(key: Array, p: float, changed: Array, images: Array) -> Array:
-    """Returns of each pair the changed image with probability `p`, else the other."""
+    """Returns for each image the changed one with probability `p`."""
     if type(p) not in (int, float) or not 0 <= p <= 1:
         raise UserError(f"p must be a number in [0, 1], not {p!r}")
     if p == 1:
@@ -121,7 +118,7 @@ def _some(key: Array, p: float, changed: Array, images: Array) -> Array:
 
 
 def _scaled(images: Array, factor: Array, axis) -> Array:
-    """Multiplies what differs from the mean over `axis`."""
+    """Multiplies the difference from the mean over `axis`."""
     mean = images.mean(axis, keepdims=True)
     return mean + factor * (images - mean)
 

@@ -7,7 +7,6 @@ import pytest
 from scipy import ndimage, stats
 from scipy.spatial.transform import Rotation
 
-from gan_jax.objective import terms
 from gan_jax.objective.ada import ada, adapt_p
 
 KEY = jax.random.key(0)
@@ -224,11 +223,13 @@ def test_grey_images_change_as_the_luma_does():
 
 
 def memories(logits, p=0.0, **settings):
-    """Returns the memory after each update, of `[updates, batch]` logits."""
-    start = {k: jnp.float32(v) for k, v in ada.memory.items()} | {"p": jnp.float32(p)}
+    """Returns the memory after each update, of `[updates, judgements]` logits."""
+    judgements = settings.pop("judgements", 1)  # of each image
+    start = jax.tree.map(jnp.float32, ada.initial | {"p": p})
 
     def update(memory, logits):
-        memory = adapt_p(memory, logits, **settings)
+        num = len(logits) // judgements
+        memory = adapt_p(memory, logits, num, **settings)
         return memory, memory
 
     return jax.lax.scan(update, start, jnp.asarray(logits))[1]
@@ -268,13 +269,20 @@ def test_p_rests_where_the_sign_is_the_target():
     np.testing.assert_array_equal(moved["updates"], np.arange(1, 10) % 2)
 
 
+def test_judgements_count_as_their_images():
+    logits = np.random.default_rng(0).normal(size=(8, 24)).astype(np.float32)
+    settings = {"every": 2, "images_to_one": 160}
+    of_patches = memories(logits, 0.5, judgements=4, **settings)["p"]
+    # The mean sign is that of all judgements; there are a quarter as many images.
+    moves = np.sign(np.sign(logits).mean(1).reshape(4, 2).mean(1) - 0.6) * 2 * 6 / 160
+    np.testing.assert_allclose(of_patches[1::2], 0.5 + np.cumsum(moves), atol=1e-6)
+
+
 def test_settings_of_both_halves_agree():
-    common = terms.settings(adapt_p)
-    assert common < terms.settings(ada)
-    for name in common:
-        assert adapt_p.__kwdefaults__[name] == ada.__kwdefaults__[name]
+    common = adapt_p.__kwdefaults__
+    assert common.items() < ada.function.__kwdefaults__.items()
     assert ada.adapt is adapt_p
     logits = jnp.ones(4, jnp.bfloat16)
-    memory = adapt_p(ada.memory, logits, geometric=False, color=True, every=1)
-    assert set(memory) == set(ada.memory)
+    memory = adapt_p(ada.initial, logits, 4, geometric=False, color=True, every=1)
+    assert set(memory) == set(ada.initial)
     assert all(value.dtype == jnp.float32 for value in memory.values())

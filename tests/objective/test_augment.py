@@ -1,5 +1,4 @@
 import functools
-import inspect
 
 import jax
 import jax.numpy as jnp
@@ -8,9 +7,11 @@ import pytest
 from scipy import stats
 
 from gan_jax.errors import UserError
-from gan_jax.objective import augment, terms
+from gan_jax.objective import augment
+from gan_jax.objective.terms import Augmentation
 
 KEY = jax.random.key(0)
+KEYS = jax.random.split(KEY, 2)
 POINTS, GREY, RGB = (8, 2), (8, 7, 6, 1), (8, 6, 6, 3)
 
 # (augmentation, its settings, the arrays that it asks for, the shapes it works on)
@@ -52,29 +53,17 @@ def random(shape, seed=1):
 
 
 def test_every_augmentation_has_a_row():
-    assert sorted(SETTINGS) == sorted(augment.__all__)
-    functions = inspect.getmembers(augment, inspect.isfunction)
-    ours = {n for n, v in functions if v.__module__ != terms.__name__}
-    assert {n for n in ours if not n.startswith("_")} == set(SETTINGS)
+    found = {n for n, x in vars(augment).items() if isinstance(x, Augmentation)}
+    assert found == set(SETTINGS) == set(augment.__all__)
 
 
 @pytest.mark.parametrize(("name", "asked"), [(a[0], a[2]) for a in AUGMENTATIONS])
-def test_signatures_and_marks(name, asked):
-    function = getattr(augment, name)
-    assert terms.asks_for(function) == set(asked)
-    assert getattr(function, "real_only", False) == (name == "flip")
-    assert getattr(function, "images_only", False) == (name != "instance_noise")
-    assert hasattr(function, "memory") == hasattr(function, "adapt") == (name == "ada")
-
-
-@each_once
-def test_bfloat16_is_kept(name, asked, shape):
-    images = random(shape)
-    full = compiled(name)(KEY, images, **asked)
-    half = compiled(name)(KEY, images.astype(jnp.bfloat16), **asked)
-    assert half.dtype == jnp.bfloat16
-    # The draws are the same, whatever the type.
-    np.testing.assert_allclose(half.astype(jnp.float32), full, atol=0.05)
+def test_its_type_says_how_it_is_used(name, asked):
+    term = getattr(augment, name)
+    assert (term.name, set(term.asks)) == (name, set(asked))
+    assert term.real_only == (name == "flip")
+    assert term.images_only == (name != "instance_noise")
+    assert (term.initial is not None) == (term.adapt is not None) == (name == "ada")
 
 
 @every_case
@@ -84,13 +73,6 @@ def test_the_key_decides(name, asked, shape):
     assert (first.shape, first.dtype) == (shape, jnp.float32)
     assert (first == run(KEY, images, **asked)).all()
     assert (first != run(jax.random.key(1), images, **asked)).any()
-
-
-@each_once
-def test_eager_is_compiled(name, asked, shape):
-    images = random(shape)
-    first = compiled(name)(KEY, images, **asked)
-    np.testing.assert_allclose(plain(name)(KEY, images, **asked), first, atol=5e-6)
 
 
 @every_case
@@ -104,39 +86,72 @@ def test_each_image_has_its_own_draw(name, asked, shape):
     np.testing.assert_allclose(first, changed[0], atol=1e-6)
 
 
-@each_once
-def test_replicas_by_vmap(name, asked, shape):
-    keys, images = jax.random.split(KEY, 2), random((2, *shape))
-    asked = jax.tree.map(lambda x: jnp.stack([x // 2, x]), asked)  # p of 0 and of 1
-    run = jax.jit(jax.vmap(lambda *a: plain(name)(*a[:2], **a[2])))
-    together = run(keys, images, asked)
-    for i in range(2):
-        own = jax.tree.map(lambda x: x[i], asked)  # noqa: B023
-        alone = compiled(name)(keys[i], images[i], **own)
-        np.testing.assert_allclose(together[i], alone, atol=5e-6)
+@functools.cache
+def transformed(name, shape):
+    """Runs an augmentation in half precision, on replicas, and differentiated.
 
+    It is one program: compiling takes long.
+    """
+    asked = {row[0]: row[2] for row in AUGMENTATIONS}[name]
+    by_replica = jax.tree.map(lambda x: jnp.stack([x // 2, x]), asked)  # p of 0 and 1
 
-@each_once
-def test_derivatives_are_finite_differences(name, asked, shape):
-    """Each is affine in the images: differences are exact at any distance."""
+    def run(key, x, asked=asked):
+        return plain(name)(key, x, **asked)
 
-    def f(x):
-        return plain(name)(KEY, x, **asked)
-
-    @jax.jit
     def derivatives(x, v, u):
+        f = functools.partial(run, KEY)
         y, jv = jax.jvp(f, (x,), (v,))
         energy = jax.grad(lambda x: 0.5 * jnp.square(f(x)).sum())
         back = jax.vjp(f, x)[1]
         hv = jax.jvp(energy, (x,), (v,))[1]
         return f(x + v) - y, jv, back(u)[0], hv, back(jv)[0]
 
-    x, v, u = random((3, *shape))
-    difference, jv, ju, hv, jjv = derivatives(x, v, u)
-    assert jnp.abs(jv).max() > 0.1
+    @jax.jit
+    def everything(x, v, u):
+        return {
+            "half": run(KEY, x.astype(jnp.bfloat16)),
+            "replicas": jax.vmap(run)(KEYS, jnp.stack([x, v]), by_replica),
+            "derivatives": derivatives(x, v, u),
+        }
+
+    return everything(*random((3, *shape))), by_replica
+
+
+@each_once
+def test_bfloat16_is_kept(name, asked, shape):
+    half = transformed(name, shape)[0]["half"]
+    assert half.dtype == jnp.bfloat16
+    # The draws are the same, whatever the type.
+    full = compiled(name)(KEY, random((3, *shape))[0], **asked)
+    np.testing.assert_allclose(np.asarray(half, np.float32), full, atol=0.05)
+
+
+@each_once
+def test_replicas_by_vmap(name, asked, shape):
+    found, by_replica = transformed(name, shape)
+    for i, images in enumerate(random((3, *shape))[:2]):
+        of_one = jax.tree.map(lambda x: x[i], by_replica)  # noqa: B023
+        alone = compiled(name)(KEYS[i], images, **of_one)
+        np.testing.assert_allclose(found["replicas"][i], alone, atol=5e-6)
+
+
+@each_once
+def test_derivatives_are_finite_differences(name, asked, shape):
+    """Each is affine in the images: differences are exact at any distance."""
+    _, v, u = random((3, *shape))
+    found = map(np.asarray, transformed(name, shape)[0]["derivatives"])
+    difference, jv, ju, hv, jjv = found
+    assert np.abs(jv).max() > 0.1
     np.testing.assert_allclose(jv, difference, atol=2e-5)
     np.testing.assert_allclose((ju * v).sum(), (u * difference).sum(), rtol=1e-3)
     np.testing.assert_allclose(hv, jjv, atol=2e-5)
+
+
+@pytest.mark.parametrize("name", ["flip", "translation", "color", "cutout"])
+def test_eager_is_compiled(name):
+    images = random(RGB)
+    first = compiled(name)(KEY, images)
+    np.testing.assert_allclose(plain(name)(KEY, images), first, atol=5e-6)
 
 
 def frequencies(rows):
@@ -147,10 +162,10 @@ def frequencies(rows):
 
 @pytest.mark.parametrize("name", ["flip", "translation", "color", "cutout"])
 def test_p_is_how_often_an_image_is_changed(name):
-    images = random((400, 4, 4, 3))
-    for p in (0, 0.3, 1.0):
-        changed = jax.jit(functools.partial(plain(name), p=p))(KEY, images) != images
-        share = changed.any((1, 2, 3)).mean()
+    images, ps = random((400, 4, 4, 3)), (0, 0.3, 1.0)
+    run = jax.jit(lambda x: [plain(name)(KEY, x, p=p) for p in ps])
+    for p, changed in zip(ps, run(images), strict=True):
+        share = (np.asarray(changed) != images).any((1, 2, 3)).mean()
         if p == 0:
             assert share == 0
         elif name in ("flip", "color"):  # the others may also draw what changes nothing
@@ -163,7 +178,7 @@ def test_p_is_how_often_an_image_is_changed(name):
 
 def test_flip_mirrors_half_of_the_images():
     images = np.broadcast_to(random((1, 3, 4, 1)), (4096, 3, 4, 1))
-    flipped = compiled("flip")(KEY, images)
+    flipped = np.asarray(compiled("flip")(KEY, images))
     whole = (flipped == images).all((1, 2, 3))
     assert (whole | (flipped == images[:, :, ::-1]).all((1, 2, 3))).all()
     assert abs(whole.mean() - 0.5) < 0.04
@@ -174,7 +189,8 @@ def test_translation_shifts_uniformly_within_its_reach():
     padded = np.pad(image, ((2, 2), (1, 1)))  # a quarter of 7 and of 5, rounded
     expected = [padded[i : i + 7, j : j + 5] for i in range(5) for j in range(3)]
     images = np.broadcast_to(image[None, ..., None], (4096, 7, 5, 1))
-    shifted = augment.translation(KEY, images, ratio=0.25)
+    shift = functools.partial(augment.translation, ratio=0.25)
+    shifted = jax.jit(shift)(KEY, images)
     kinds = np.unique(np.reshape(shifted, (4096, -1)), axis=0)
     np.testing.assert_array_equal(
         kinds, np.unique(np.reshape(expected, (15, -1)), axis=0)
@@ -189,7 +205,8 @@ def test_translation_shifts_uniformly_within_its_reach():
 )
 def test_cutout_is_a_square_centred_anywhere(side, ratio, size, centres):
     images = random((8192, side, side, 2))
-    cut = np.array(augment.cutout(KEY, images, ratio=ratio))
+    cut = jax.jit(functools.partial(augment.cutout, ratio=ratio))
+    cut = np.array(cut(KEY, images))
     hidden = (cut == 0).all(-1)
     np.testing.assert_array_equal(cut, np.where(hidden[..., None], 0, images))
     pixels = np.arange(side) + 0.5

@@ -12,10 +12,10 @@ from scipy import integrate, stats
 from scipy.stats import norm
 
 from gan_jax.build.objectives import build_loss as uncached
-from gan_jax.check import examine
 from gan_jax.diagnostics import game
+from gan_jax.diagnostics.loss_checks import examine
 from gan_jax.errors import UserError
-from gan_jax.objective import losses
+from gan_jax.objective import losses, targets
 from gan_jax.objective.losses import Loss
 
 LOG2 = np.log(2.0)
@@ -235,6 +235,41 @@ def players(row):
     yield loss.g, row.g, (FAKE, REAL)
 
 
+# As they are, of other signs, and with a constant added to all of them.
+BATCHES = np.stack([[REAL, FAKE], [-REAL, -FAKE], [REAL + 2, FAKE + 2]])
+
+
+def eager(row, real, fake):
+    """Returns D's loss and G's, `[2, batch]`, in the order of `players`."""
+    loss = build_loss(row.text)
+    return jnp.stack([loss.d(real, fake), loss.g(fake, real)])
+
+
+@functools.cache
+def compiled(row):
+    """Returns from one program the losses and gradients of all batches.
+
+    Returns:
+      Losses `[batches, 2, batch]`, and gradients `[batches, 2, 2, batch]` of their sums
+      by the first and the second argument of each; losses of the first batch, bfloat16.
+    """
+
+    def sums(real, fake):
+        values = eager(row, real, fake)
+        return values.sum(1), values
+
+    def measure(real, fake):
+        gradients, values = jax.jacrev(sums, (0, 1), has_aux=True)(real, fake)
+        of_d, of_g = jnp.stack(gradients, 1)
+        return values, jnp.stack([of_d, of_g[::-1]])
+
+    def everything(batches):
+        half = eager(row, *batches[0].astype(jnp.bfloat16))
+        return *jax.vmap(measure)(*batches.swapaxes(0, 1)), half
+
+    return jax.jit(everything)(BATCHES)
+
+
 @each_loss
 def test_values_are_the_papers(row):
     for function, formula, logits in players(row):
@@ -243,14 +278,16 @@ def test_values_are_the_papers(row):
         )
     loss = build_loss(row.text)
     if loss.cost:
-        by_cost = loss.cost(REAL, 1) + loss.cost(FAKE, jnp.zeros(5))
+        change = loss.target or (lambda key, targets: targets)
+        ones, zeros = (change(None, x) for x in (np.ones(5), np.zeros(5)))
+        by_cost = loss.cost(REAL, ones) + loss.cost(FAKE, zeros)
         np.testing.assert_allclose(loss.d(REAL, FAKE), by_cost, rtol=1e-5)
 
 
 @each_loss
 def test_gradients_are_those_of_the_papers_formulas(row):
-    for function, formula, logits in players(row):
-        got = jax.grad(lambda *x, f=function: f(*x).sum(), (0, 1))(*logits)
+    found = compiled(row)[1][0]
+    for (_, formula, logits), got in zip(players(row), found, strict=True):
         exact = np.array(logits, np.float64)
         expected = np.zeros_like(exact)
         for index in np.ndindex(exact.shape):
@@ -263,18 +300,11 @@ def test_gradients_are_those_of_the_papers_formulas(row):
 
 @each_loss
 def test_is_one_function_compiled_mapped_and_in_half_precision(row):
-    loss = build_loss(row.text)
-
-    def both(real, fake):
-        return jnp.stack([loss.d(real, fake), loss.g(fake, real)])
-
-    eager = both(REAL, FAKE)
-    mapped = jax.jit(jax.vmap(both))(*np.stack([[REAL, -REAL], [FAKE, -FAKE]]))
-    looped = np.stack([eager, both(-REAL, -FAKE)])
-    np.testing.assert_allclose(mapped, looped, rtol=1e-5, atol=1e-6)
-    half = both(jnp.asarray(REAL, jnp.bfloat16), jnp.asarray(FAKE, jnp.bfloat16))
+    mapped, _, half = compiled(row)
+    looped = np.stack([eager(row, *batch) for batch in BATCHES[:2]])
+    np.testing.assert_allclose(mapped[:2], looped, rtol=1e-5, atol=1e-6)
     assert half.dtype == jnp.bfloat16
-    np.testing.assert_allclose(np.asarray(half, float), eager, rtol=0.05, atol=0.05)
+    np.testing.assert_allclose(np.asarray(half, float), looped[0], rtol=0.05, atol=0.05)
 
 
 @each_loss
@@ -297,14 +327,11 @@ def test_passes_the_checks_with_the_numbers_known_by_hand(row):
 
 @each_loss
 def test_only_relativistic_losses_see_differences_alone(row):
-    same = [
-        np.allclose(f(*logits), f(*(x + 2 for x in logits)), atol=1e-4)
-        for f, _, logits in players(row)
-    ]
-    assert all(same) == row.relative
+    values = compiled(row)[0]
+    assert np.allclose(values[0], values[2], atol=1e-4) == row.relative
 
 
-def test_your_own_falling_function_makes_a_relativistic_loss():
+def test_your_own_decreasing_function_makes_a_relativistic_loss():
     loss = losses.relativistic(f=lambda x: jnp.exp(-x))
     np.testing.assert_allclose(loss.d(REAL, FAKE), np.exp(FAKE - REAL), rtol=1e-6)
 
@@ -347,12 +374,12 @@ def test_the_best_critic_of_two_gaussians_attains_the_divergence(name):
         assert -mean_d_loss(loss, other.astype(np.float32)) < exact - 1e-3
 
 
-def test_exp_goes_on_along_its_tangent():
-    x = jnp.array([-5.0, 0.0, 19.5, 20.0, 20.5, 1e4])
+def test_exp_is_continued_by_its_tangent():
+    x = np.float32([-5.0, 0.0, 19.5, 20.0, 20.5, 1e4])
     slope = np.exp(np.minimum(x, 20.0))
     expected = slope * (1 + np.maximum(x - 20.0, 0.0))
-    np.testing.assert_allclose(losses._exp(x), expected, rtol=1e-5)
-    gradient = jax.grad(lambda x: losses._exp(x).sum())(x)
+    got, gradient = jax.jit(jax.vmap(jax.value_and_grad(losses._exp)))(x)
+    np.testing.assert_allclose(got, expected, rtol=1e-5)
     np.testing.assert_allclose(gradient, slope, rtol=1e-5)
 
 
@@ -390,32 +417,41 @@ def test_optimal_discriminator_of_two_gaussians_gives_the_jensen_shannon_value(s
     assert (jsd > 1e-3) == (shift > 0)
 
 
-def flipped_sides(key, num, p):
-    """Returns which real and which fake labels one update flips.
+# --- Targets --------------------------------------------------------------------------
 
-    A logit of 2 costs 2 more if it is real and flipped, one of -5 costs 5 more if it is
-    fake and flipped.
-    """
-    loss = losses.label_flipping(losses.non_saturating, p=p).draw(key)
-    real, fake = jnp.full(num, 2.0), jnp.full(num, -5.0)
-    more = np.rint(loss.d(real, fake) - losses.non_saturating.d(real, fake))
-    assert set(np.unique(more)) == {0, 2, 5, 7}
-    return np.isin(more, (2, 7)), np.isin(more, (5, 7))
+
+def flips(key, num, p):
+    """Returns which labels one update flips: real ones, and fake ones."""
+    target = targets.label_flipping(losses.non_saturating, p=p).target
+    of_real, of_fake = jax.random.split(key)
+    return (
+        np.asarray(target(of_real, jnp.ones(num)) == 0),
+        np.asarray(target(of_fake, jnp.zeros(num)) == 1),
+    )
 
 
 def test_labels_are_flipped_independently_and_anew_in_each_update():
     key, num, p = jax.random.key(0), 4000, 0.3
-    real, fake = (np.asarray(x) for x in flipped_sides(key, num, p))
+    real, fake = flips(key, num, p)
     for side in (real, fake):
         assert stats.binomtest(int(side.sum()), num, p).pvalue > 1e-3
     assert stats.binomtest(int((real & fake).sum()), num, p**2).pvalue > 1e-3
-    again, other = flipped_sides(key, num, p), flipped_sides(jax.random.key(1), num, p)
+    again, other = flips(key, num, p), flips(jax.random.key(1), num, p)
     assert (again[0] == real).all()
-    assert (np.asarray(other[0]) != real).any()
+    assert (other[0] != real).any()
+
+
+def test_flipped_labels_are_what_d_pays_for():
+    key, loss = jax.random.key(0), targets.label_flipping(losses.non_saturating, p=0.3)
+    real, fake = np.full(4000, 2, np.float32), np.full(4000, -5, np.float32)
+    more = loss.draw(key).d(real, fake) - losses.non_saturating.d(real, fake)
+    # A logit of 2 costs 2 more if it is real and flipped; one of -5 costs 5 more.
+    of_real, of_fake = flips(key, 4000, 0.3)
+    np.testing.assert_allclose(more, 2 * of_real + 5 * of_fake, atol=1e-4)
 
 
 def test_no_label_is_flipped_with_probability_zero():
-    loss = losses.label_flipping(losses.least_squares(), p=0)
+    loss = targets.label_flipping(losses.least_squares(), p=0)
     for each in (loss, loss.draw(jax.random.key(0))):
         expected = losses.least_squares().d(REAL, FAKE)
         np.testing.assert_array_equal(each.d(REAL, FAKE), expected)
@@ -423,11 +459,31 @@ def test_no_label_is_flipped_with_probability_zero():
 
 @pytest.mark.parametrize(("label", "low", "high"), [(1.0, 0.7, 1.2), (0.0, 0.0, 0.3)])
 def test_noisy_labels_are_uniform_in_their_interval(label, low, high):
-    loss = losses.noisy_labels(losses.least_squares()).draw(jax.random.key(0))
-    cost = loss.cost(jnp.full(4000, -1.0), label)  # (1 + target)^2 / 2
-    targets = np.sqrt(2 * np.asarray(cost)) - 1
-    assert low - 1e-5 <= targets.min() < targets.max() <= high + 1e-5
-    assert stats.kstest(targets, stats.uniform(low, high - low).cdf).pvalue > 1e-3
+    target = targets.noisy_labels(losses.least_squares()).target
+    drawn = np.asarray(target(jax.random.key(0), jnp.full(4000, label)))
+    assert low - 1e-5 <= drawn.min() < drawn.max() <= high + 1e-5
+    assert stats.kstest(drawn, stats.uniform(low, high - low).cdf).pvalue > 1e-3
+    np.testing.assert_allclose(target(None, label), (low + high) / 2)
+
+
+def test_each_transform_has_its_own_key_and_the_last_one_changes_labels_first():
+    text = (
+        "least_squares, noisy_labels, label_flipping(p=0.4), label_smoothing(fake=0.1)"
+    )
+    key, paid = jax.random.key(3), 0.0
+    for side, key_of_side, logits in zip(
+        (1, 0), jax.random.split(key), (REAL, FAKE), strict=True
+    ):
+        smoothed = np.full(5, 0.1 + (0.9 - 0.1) * side)
+        rest, _ = jax.random.split(key_of_side)  # smoothing draws nothing
+        rest, flip_key = jax.random.split(rest)
+        flipped = jax.random.bernoulli(flip_key, 0.4, (5,))
+        label = np.where(flipped, 1 - smoothed, smoothed)
+        u = jax.random.uniform(jax.random.split(rest)[1], (5,))
+        of_real, of_fake = 0.7 + 0.5 * u, 0.3 * u
+        paid += (logits - (of_fake + (of_real - of_fake) * label)) ** 2 / 2
+    got = build_loss(text).draw(key).d(REAL, FAKE)
+    np.testing.assert_allclose(got, paid, rtol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -439,26 +495,37 @@ def test_noisy_labels_are_uniform_in_their_interval(label, low, high):
         "least_squares, label_flipping(p=0.2), label_smoothing(real=0.8, fake=0.1)",
     ],
 )
-def test_a_random_loss_is_its_expectation_on_average(text):
+def test_the_gradient_of_a_random_loss_is_that_of_its_mean_targets_on_average(text):
     loss, base = build_loss(text), build_loss(text.partition(",")[0])
     keys = jax.random.split(jax.random.key(0), 4000)
-    drawn = jax.jit(jax.vmap(lambda key: loss.draw(key).d(REAL, FAKE)))(keys)
+
+    def slopes(loss):
+        return jnp.stack(game.d_slopes(loss, REAL, FAKE))
+
+    drawn, exact = jax.jit(
+        lambda keys: (jax.vmap(lambda key: slopes(loss.draw(key)))(keys), slopes(loss))
+    )(keys)
+    drawn, exact = np.asarray(drawn), np.asarray(exact)
     error = drawn.std(0) / np.sqrt(len(keys))
     assert (error > 0).all()
-    assert (np.abs(drawn.mean(0) - loss.d(REAL, FAKE)) < 4.5 * error).all()
-    np.testing.assert_array_equal(loss.g(FAKE, REAL), base.g(FAKE, REAL))
-    np.testing.assert_array_equal(loss.draw(keys[0]).g(FAKE, REAL), base.g(FAKE, REAL))
+    assert (np.abs(drawn.mean(0) - exact) < 4.5 * error).all()
+    for each in (loss, loss.draw(keys[0])):
+        np.testing.assert_array_equal(each.g(FAKE, REAL), base.g(FAKE, REAL))
 
 
 def test_a_loss_that_is_not_random_draws_itself():
     loss = build_loss("non_saturating, label_smoothing")
-    assert loss.drawn is None
-    assert loss.draw(jax.random.key(0)) is loss
+    drawn = loss.draw(jax.random.key(0))
+    np.testing.assert_array_equal(drawn.d(REAL, FAKE), loss.d(REAL, FAKE))
+    assert losses.hinge.draw(jax.random.key(0)) is losses.hinge
 
+
+# --- Losses by their names ------------------------------------------------------------
 
 MINE = """
 import jax.numpy as jnp
-from gan_jax import Loss
+from gan_jax.objective.losses import Loss
+from gan_jax.objective import terms
 
 tilted = Loss(d=lambda r, f: f - r, g=lambda f, r: -f)
 
@@ -468,6 +535,18 @@ def family(k=1.0):
 class bare:
     d = staticmethod(lambda r, f: f - r)
     g = staticmethod(lambda f, r: -f)
+
+@terms.penalty
+def fine(critic, real, fake, key):
+    return real
+
+@terms.transform
+def halved(loss, *, by):
+    return loss._replace(d=lambda r, f: loss.d(r, f) / by)
+
+@terms.family
+def steep(*, k):
+    return tilted._replace(g=lambda f, r: -k * f)
 
 def doubled(loss, *, by=2.0):
     return loss._replace(d=lambda r, f: by * loss.d(r, f))
@@ -498,6 +577,7 @@ def mine(tmp_path):
         ("{}:family(k=3)", FAKE - REAL, -3 * FAKE),
         ("wasserstein, {}:doubled", 2 * (FAKE - REAL), -FAKE),
         ("{}:family(k=3), {}:doubled(by=5)", 5 * (FAKE - REAL), -3 * FAKE),
+        ("{}:steep(k=4), {}:halved(by=4)", (FAKE - REAL) / 4, -4 * FAKE),
         ("gan_jax.objective.losses.wasserstein", FAKE - REAL, -FAKE),
     ],
 )
@@ -552,6 +632,11 @@ def test_your_own_losses_are_built_by_name(mine, text, d, g):
         ("minimax, {}:raising", r"transform '\S+:raising' fails: TypeError: "),
         ("{}:raising", r"loss '\S+:raising' fails: IndexError: "),
         ("{}:doubled", r"loss '\S+:doubled' fails: TypeError: "),
+        ("{}:steep", r"loss '\S+:steep' fails: TypeError: "),
+        ("{}:halved(by=2)", r"halved' changes a loss: name one before it"),
+        ("{}:fine", r"fine' is a penalty and no loss"),
+        ("minimax, {}:steep(k=1)", r"steep' changes no loss"),
+        ("minimax, {}:fine", r"fine' changes no loss"),
         ("{}:nothing", r"mine.py does not define 'nothing'"),
         ("hinge(", r"cannot read 'hinge\('"),
     ],

@@ -1,14 +1,14 @@
 """Every penalty is rows of one table, which bring all checks.
 
 The world they are tried in has closed forms: a critic with a linear and a quadratic
-part, and a linear generator. A row gives the penalty as a function in float64 NumPy, of
-which finite differences give the gradients too.
+part that makes two judgements of each example, and a linear generator. A row gives the
+penalty as a function in float64 NumPy; finite differences of it give the gradients.
 """
 
 import dataclasses
 import functools
-import inspect
 from collections.abc import Callable
+from unittest import mock
 
 import jax
 import jax.numpy as jnp
@@ -17,36 +17,49 @@ import pytest
 from jax import lax
 from scipy.stats import chi
 
+from gan_jax.algorithm.spaces import Images, PianoRoll, Points, Video
 from gan_jax.errors import UserError
-from gan_jax.objective import penalties, terms
+from gan_jax.objective import penalties
+from gan_jax.objective.terms import Constraint, Context, Penalty
 
-BATCH, LATENTS, IMAGE, POINT = 4, 3, (2, 3, 1), (2,)
-SCALES = np.arange(1.0, BATCH + 1)  # so that each example's gradient is seen
+BATCH, JUDGEMENTS, LATENTS, IMAGE, POINT = 4, 2, 3, (2, 3, 1), (2,)
+WAYS = [[1.0, 0.5], [2.0, -1.0]]  # from the columns of a kernel to judgements
 
 
 class World:
     """Networks of known derivatives, in NumPy or JAX as their parameters are."""
 
-    def __init__(self, theta, shape, xp):
+    def __init__(self, theta, shape, condition, xp):
         self.d, self.w, self.shape, self.xp = theta["d"], theta["g"]["w"], shape, xp
-        self.s = self.d["a"] @ xp.asarray([1.0, 2.0], self.w.dtype)
+        self.s = self.d["a"] @ xp.asarray(WAYS, self.w.dtype)
+        self.condition = condition
 
-    def critic(self, x):
+    def of(self, condition):
+        """Returns the condition, that of real examples unless there is another."""
+        chosen = self.condition if condition is None else condition
+        return self.xp.asarray(chosen, self.w.dtype)[:, None]
+
+    def critic(self, x, condition=None):
         x = flat(x)
-        return x @ self.s + 0.5 * self.d["q"] * (x * x).sum(1)
+        alike = 0.5 * self.d["q"] * square(x)[:, None]
+        told = 0.1 * self.of(condition) * x.sum(1)[:, None]
+        return (x @ self.s + alike + told).reshape(-1)
 
-    def slope(self, x):
-        return self.s + self.d["q"] * flat(x)
+    def slope(self, x, condition=None):
+        """Returns the gradient of the sum of an example's judgements."""
+        alike = self.d["q"] * flat(x) + 0.1 * self.of(condition)
+        return self.s.sum(1) + JUDGEMENTS * alike
 
-    def generator(self, z):
+    def generator(self, z, condition=None):
         return (z @ self.w).reshape(len(z), *self.shape)
 
-    def features(self, x):
-        return self.xp.stack([flat(x) @ self.s, self.d["q"] * (flat(x) ** 2).sum(1)], 1)
+    def features(self, x, condition=None):
+        two = [flat(x) @ self.s[:, 0], self.d["q"] * square(x)]
+        return self.xp.stack(two, 1) * (1 + self.of(condition))
 
-    def classify(self, x):
+    def classify(self, x, condition=None):
         classes = self.xp.asarray([0.0, 0.5, -1.0], x.dtype)
-        return (flat(x) @ self.s)[:, None] * classes
+        return (flat(x) @ self.s[:, 0])[:, None] * classes
 
 
 def flat(x):
@@ -62,8 +75,8 @@ class Case:
     """A row of the table.
 
     `expected(world, frozen, b)` is the penalty: what is constant to its gradient is
-    read from `frozen`. `b` holds real, latents, labels, fake, and draws, what the
-    penalty has drawn.
+    read from `frozen`. `b` holds real, latents, condition, fake, fake_condition, and
+    draws, what the penalty has drawn.
     """
 
     name: str
@@ -75,8 +88,8 @@ class Case:
     shape: tuple = IMAGE
 
     def __str__(self):
-        how = ",".join(f"{k}={v}" for k, v in self.settings.items())
-        return f"{self.name}({how})-{self.player}"
+        settings = ",".join(f"{k}={v}" for k, v in self.settings.items())
+        return f"{self.name}({settings})-{self.player}"
 
 
 def between(b, end, t):
@@ -98,19 +111,24 @@ def dragan(w, f, b):
 
 
 def lecam(w, f, b):
-    to_fake = w.critic(b.real) - f.critic(b.fake).mean()
-    return to_fake**2 + (w.critic(b.fake) - f.critic(b.real).mean()) ** 2
+    real, fake = lecam_means(f, b)["real"].mean(), lecam_means(f, b)["fake"].mean()
+    to_real = w.critic(b.fake, b.fake_condition) - real
+    return (w.critic(b.real) - fake) ** 2 + to_real**2
 
 
-def moved(w, x, noise, scale):
-    return (w.critic(x) - w.critic(x + scale * noise)) ** 2
+def lecam_means(w, b):
+    return {"real": w.critic(b.real), "fake": w.critic(b.fake, b.fake_condition)}
+
+
+def moved(w, x, noise, condition=None):
+    return (w.critic(x, condition) - w.critic(x + 0.5 * noise, condition)) ** 2
 
 
 def zcr(w, f, b):
     near = b.latents + 0.7 * b.draws[0]
     change = w.critic(f.generator(b.latents)) - w.critic(f.generator(near))
     apart = square(w.generator(b.latents) - w.generator(near)) / np.prod(IMAGE)
-    return change**2 - 0.4 * apart
+    return (change**2).reshape(BATCH, JUDGEMENTS).mean(1) - 0.4 * apart
 
 
 def orthogonality(matrix, relaxed=False):
@@ -123,7 +141,8 @@ def orthogonality(matrix, relaxed=False):
 
 
 def feature_matching(w, f, b):
-    gap = f.features(b.real).mean(0) - w.features(w.generator(b.latents)).mean(0)
+    of_fake = w.features(w.generator(b.latents), b.fake_condition)
+    gap = f.features(b.real).mean(0) - of_fake.mean(0)
     return np.full(BATCH, (gap**2).sum())
 
 
@@ -143,12 +162,12 @@ def mode_seeking(w, f, b):
 
 
 def auxiliary_classifier(w, f, b):
-    def cross_entropy(logits):
+    def cross_entropy(logits, classes):
         total = np.log(np.exp(logits).sum(1))
-        return total - logits[np.arange(BATCH), b.labels]
+        return total - logits[np.arange(BATCH), classes]
 
-    fake = w.generator(b.latents)
-    return cross_entropy(w.classify(b.real)) + cross_entropy(w.classify(fake))
+    of_fake = cross_entropy(w.classify(w.generator(b.latents)), b.fake_condition)
+    return cross_entropy(w.classify(b.real), b.condition) + of_fake
 
 
 G = {"player": "g", "players": ("g",)}
@@ -159,23 +178,24 @@ POINTS = {"settings": {"scale": 0.5}, "shape": POINT}
 RELAXED = {"settings": {"relaxed": True}, "weight": 1e-4}
 CASES = [
     Case("r1", lambda w, f, b: 0.5 * square(w.slope(b.real))),
-    Case("r2", lambda w, f, b: 0.5 * square(w.slope(b.fake))),
+    Case("r2", lambda w, f, b: 0.5 * square(w.slope(b.fake, b.fake_condition))),
     Case("gradient_penalty", gradient_penalty(lambda n: n - 1)),
     Case("gradient_penalty", gradient_penalty(lambda n: n - 2.5), {"target": 2.5}),
     Case(
         "gradient_penalty",
-        gradient_penalty(lambda n: np.maximum(n - 3, 0)),
-        {"one_sided": True, "target": 3.0},
+        gradient_penalty(lambda n: np.maximum(n - 5, 0)),
+        {"one_sided": True, "target": 5.0},
     ),
     Case("zero_centred_gradient_penalty", gradient_penalty(lambda n: n)),
     Case("dragan", dragan),
     Case("drift", lambda w, f, b: w.critic(b.real) ** 2, weight=0.001),
     Case("lecam", lecam, weight=0.3),
-    Case("cr", lambda w, f, b: moved(w, b.real, b.draws[0], 0.5), **POINTS),
+    Case("cr", lambda w, f, b: moved(w, b.real, b.draws[0]), **POINTS),
     Case(
         "bcr",
         lambda w, f, b: (
-            moved(w, b.real, b.draws[0], 0.5) + moved(w, b.fake, b.draws[1], 0.5)
+            moved(w, b.real, b.draws[0])
+            + moved(w, b.fake, b.draws[1], b.fake_condition)
         ),
         **POINTS,
     ),
@@ -192,6 +212,7 @@ CASES = [
     Case("auxiliary_classifier", auxiliary_classifier, player="g", **CLASSES),
 ]
 every_case = pytest.mark.parametrize("case", CASES, ids=str)
+each_replica = pytest.mark.parametrize("replica", [0, 1])
 
 
 def drawn(seed, shape):
@@ -208,7 +229,8 @@ def drawn(seed, shape):
     data = {
         "real": random.normal(size=(BATCH, *shape)),
         "latents": random.normal(size=(BATCH, LATENTS)),
-        "labels": random.integers(0, 3, BATCH, np.int32),
+        "condition": random.integers(0, 3, BATCH, np.int32),
+        "fake_condition": random.integers(0, 3, BATCH, np.int32),
     }
     return theta, data, jax.random.key(seed)
 
@@ -221,108 +243,129 @@ def cast(tree, dtype):
     return jax.tree.map(to, tree)
 
 
-def initial(function):
-    return {k: jnp.float32(v) for k, v in getattr(function, "memory", {}).items()}
+def initial(term):
+    return jax.tree.map(jnp.float32, term.initial)
+
+
+def recorded(evaluate):
+    """Returns a function that returns also what it draws from continuous laws."""
+
+    def wrapped(*args):
+        draws = []
+
+        def recording(draw):
+            def recorded_draw(*args, **kwargs):
+                draws.append(draw(*args, **kwargs))
+                return draws[-1]
+
+            return recorded_draw
+
+        uniform, normal = map(recording, (jax.random.uniform, jax.random.normal))
+        with mock.patch.multiple(jax.random, uniform=uniform, normal=normal):
+            return evaluate(*args), draws
+
+    return wrapped
 
 
 def evaluate(case, theta, data, key, memory=None):
     """Calls a penalty in the world as a step does: `(values, new memory)`."""
-    function = getattr(penalties, case.name)
-    world, real = World(theta, case.shape, jnp), data["real"]
-    fake = world.generator(data["latents"])
-    fake = lax.stop_gradient(fake) if case.player == "d" else fake
-    offered = {
-        "real_logits": world.critic(real),
-        "fake_logits": world.critic(fake),
-        "labels": data["labels"],
-        "features": world.features,
-        "classify": world.classify,
-        "generator": world.generator,
-        "latents": data["latents"],
-        "params": theta[case.player],
-        "memory": initial(function) if memory is None else memory,
-    }
-    asked = {name: offered[name] for name in terms.asks_for(function)}
-    out = function(world.critic, real, fake, key, **asked, **case.settings)
-    return out if isinstance(out, tuple) else (out, {})
+    term = getattr(penalties, case.name).with_settings(**case.settings)
+    world = World(theta, case.shape, data["condition"], jnp)
+    made = world.generator(data["latents"])
+    fake = lax.stop_gradient(made) if case.player == "d" else made
+    context = Context(
+        critic=world.critic,
+        fake=fake,
+        key=key,
+        real_logits=world.critic(data["real"]),
+        fake_logits=world.critic(fake, data["fake_condition"]),
+        example=None,
+        sample=None,
+        features=world.features,
+        classify=world.classify,
+        generator=world.generator,
+        params=theta[case.player],
+        memory=initial(term) if memory is None else memory,
+        step=jnp.int32(0),
+        space=(Images if case.shape == IMAGE else Points)(case.shape),
+        **data,
+    )
+    return term.values(context)
 
 
-def with_gradients(case, *given):
-    """Returns the values of a case, and their gradients by its player's parameters."""
+def scales(num):
+    """Returns a weight of each value, so that each one's gradient is seen."""
+    return np.arange(1.0, num + 1)
+
+
+def with_gradients(case, *arguments):
+    """Returns values, gradients by the parameters of its player, and draws."""
 
     def total(theta, data, key):
-        values, _ = evaluate(case, theta, data, key)
-        return (values * SCALES.astype(values.dtype)).sum(), values
+        (values, _), draws = recorded(evaluate)(case, theta, data, key)
+        weights = jnp.asarray(scales(len(values)), values.dtype)
+        return (values * weights).sum(), (values, draws)
 
-    gradients, values = jax.grad(total, has_aux=True)(*given)
-    return values, gradients[case.player]
+    gradients, (values, draws) = jax.grad(total, has_aux=True)(*arguments)
+    return values, gradients[case.player], draws
 
 
 @functools.cache
 def replicas(shape):
     """Returns two replicas, and a third whose parameters are all zero."""
     first, second = drawn(0, shape), drawn(1, shape)
-    theta, *given = first
-    return first, second, (jax.tree.map(np.zeros_like, theta), *given)
+    theta, *rest = first
+    return first, second, (jax.tree.map(np.zeros_like, theta), *rest)
 
 
 @functools.cache
 def compiled(shape, dtype=jnp.float32):
-    """Returns all cases on all replicas, from one program: compiling takes long."""
+    """Returns all cases on all replicas, from one program: compiling takes long.
+
+    In half precision, on the first replica alone.
+    """
     cases = [case for case in CASES if case.shape == shape]
 
-    def everything(*given):
-        return {str(case): with_gradients(case, *given) for case in cases}
+    def everything(*arguments):
+        return {str(case): with_gradients(case, *arguments) for case in cases}
 
-    given = [(*cast((t, data), dtype), key) for t, data, key in replicas(shape)]
-    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *given)
-    quickly = {"xla_backend_optimization_level": 0}  # rather than into fast code
-    together = jax.jit(jax.vmap(everything), compiler_options=quickly)(*stacked)
-    return [jax.tree.map(lambda x, i=i: x[i], together) for i in range(3)]
+    each = [(*cast((t, data), dtype), key) for t, data, key in replicas(shape)]
+    run = jax.jit(everything)
+    if dtype == jnp.float32:
+        run = jax.jit(jax.vmap(everything))
+        found = run(*jax.tree.map(lambda *leaves: jnp.stack(leaves), *each))
+        return [jax.tree.map(lambda x, i=i: np.asarray(x)[i], found) for i in range(3)]
+    return [jax.tree.map(lambda x: np.asarray(x, np.float32), run(*each[0]))]
 
 
 @dataclasses.dataclass
 class Batch:
     real: np.ndarray
     latents: np.ndarray
-    labels: np.ndarray
+    condition: np.ndarray
+    fake_condition: np.ndarray
     fake: np.ndarray
     draws: list
 
 
-@pytest.fixture
-def draws(monkeypatch):
-    """Lists what is drawn from continuous distributions, but in compiled code."""
-    found = []
-
-    def recorded(draw):
-        def wrapped(*args, **kwargs):
-            value = draw(*args, **kwargs)
-            if not isinstance(value, jax.core.Tracer):
-                found.append(np.float64(value))
-            return value
-
-        return wrapped
-
-    for name in ("uniform", "normal"):
-        monkeypatch.setattr(jax.random, name, recorded(getattr(jax.random, name)))
-    return found
+def world_of(case, theta, data):
+    return World(theta, case.shape, data["condition"], np)
 
 
 def batch_of(case, theta, data, draws):
-    fake = World(theta, case.shape, np).generator(data["latents"])
-    return Batch(**data, fake=fake, draws=list(draws))
+    fake = world_of(case, theta, data).generator(data["latents"])
+    return Batch(**data, fake=fake, draws=[np.float64(x) for x in draws])
 
 
-def gradients_of(case, theta, batch):
+def gradients_of(case, theta, data, draws):
     """Returns central finite differences of the expected penalty, in float64."""
-    frozen = World(theta, case.shape, np)
+    frozen, batch = world_of(case, theta, data), batch_of(case, theta, data, draws)
     leaves, tree = jax.tree.flatten(theta[case.player])
 
     def total(leaves):
-        moved = {**theta, case.player: jax.tree.unflatten(tree, leaves)}
-        world = World(moved, case.shape, np)
-        return (SCALES * case.expected(world, frozen, batch)).sum()
+        changed = {**theta, case.player: jax.tree.unflatten(tree, leaves)}
+        values = case.expected(world_of(case, changed, data), frozen, batch)
+        return (scales(len(values)) * values).sum()
 
     def difference(i, at, h=1e-5):
         ends = []
@@ -349,54 +392,53 @@ def assert_near(got, wanted, rtol):
 
 
 @every_case
-def test_values_are_those_of_the_closed_form(case, draws):
-    theta, data, key = replicas(case.shape)[0]
-    values, _ = evaluate(case, *cast((theta, data), jnp.float32), key)
-    world, batch = World(theta, case.shape, np), batch_of(case, theta, data, draws)
-    assert values.shape == (BATCH,)
+@each_replica
+def test_values_and_gradients_are_those_of_the_closed_form(case, replica):
+    theta, data, _ = replicas(case.shape)[replica]
+    values, gradients, draws = compiled(case.shape)[replica][str(case)]
+    world, batch = world_of(case, theta, data), batch_of(case, theta, data, draws)
+    assert values.shape in ((BATCH,), (BATCH * JUDGEMENTS,))
     assert_near(values, case.expected(world, world, batch), 1e-4)
-
-
-@every_case
-@pytest.mark.parametrize("replica", [0, 1])
-def test_compiled_replicas_are_as_alone_and_have_its_gradients(case, replica, draws):
-    theta, data, key = replicas(case.shape)[replica]
-    alone, _ = evaluate(case, *cast((theta, data), jnp.float32), key)
-    batch = batch_of(case, theta, data, draws)
-    values, gradients = compiled(case.shape)[replica][str(case)]
-    assert_near(values, alone, 1e-4)
-    assert_near(gradients, gradients_of(case, theta, batch), 1e-3)
+    assert_near(gradients, gradients_of(case, theta, data, draws), 1e-3)
 
 
 @every_case
 def test_gradients_are_finite_where_everything_vanishes(case):
-    _, gradients = compiled(case.shape)[2][str(case)]
-    assert all(jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(gradients))
+    _, gradients, _ = compiled(case.shape)[2][str(case)]
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradients))
 
 
 @every_case
-def test_bfloat16_is_near_float32(case):
-    theta, data, key = replicas(case.shape)[0]
-    values, gradients = compiled(case.shape, jnp.bfloat16)[0][str(case)]
-    rounded = cast(cast((theta, data), jnp.bfloat16), jnp.float32)
-    assert_near(values, evaluate(case, *rounded, key)[0], 0.06)
-    assert all(jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(gradients))
+def test_bfloat16_is_near_the_closed_form(case):
+    theta, data, _ = replicas(case.shape)[0]
+    values, gradients, draws = compiled(case.shape, jnp.bfloat16)[0][str(case)]
+    rounded = cast((theta, data), jnp.bfloat16)
+    theta, data = jax.tree.map(
+        lambda x, as_before: np.asarray(x).astype(as_before.dtype),
+        rounded,
+        (theta, data),
+    )
+    world, batch = world_of(case, theta, data), batch_of(case, theta, data, draws)
+    assert_near(values, case.expected(world, world, batch), 0.06)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradients))
 
 
 @every_case
-def test_marks_say_the_players_and_the_weight_of_the_paper(case):
-    function = getattr(penalties, case.name)
-    assert getattr(function, "weight", 10.0) == case.weight
-    assert getattr(function, "players", ("d",)) == case.players
-    assert ("memory" in terms.asks_for(function)) == hasattr(function, "memory")
+def test_its_type_has_the_players_and_the_weight_of_the_paper(case):
+    term = getattr(penalties, case.name)
+    assert (term.name, term.every) == (case.name, 1)
+    assert (term.weight, term.players) == (case.weight, case.players)
+    assert ("memory" in term.asks) == (term.initial is not None)
 
 
 def test_every_penalty_is_in_the_table():
-    found = dict(inspect.getmembers(penalties, inspect.isfunction))
-    public = {name for name in found if not name.startswith("_")}
-    constraints = {name for name in public if hasattr(found[name], "constraint")}
+    public = {name: getattr(penalties, name) for name in penalties.__all__}
+    terms = {n: x for n, x in vars(penalties).items() if hasattr(x, "asks")}
+    assert public == terms
+    constraints = {n for n, x in public.items() if isinstance(x, Constraint)}
     assert constraints == {"weight_clipping"}
-    assert public - constraints == {case.name for case in CASES}
+    table = {case.name for case in CASES}
+    assert {n for n, x in public.items() if isinstance(x, Penalty)} == table
     for case in CASES:
         of_case = {c.player for c in CASES if c.name == case.name}
         assert of_case == set(case.players)
@@ -407,6 +449,21 @@ def test_every_penalty_is_in_the_table():
 SLOPE = jnp.array([3.0, 4.0])  # of norm 5
 ONES = jnp.ones((3, 2))
 NOTHING = (None, ONES, ONES, jax.random.key(0))
+
+
+def call(name, critic, real, fake, key=NOTHING[3], **offered):
+    """Calls a penalty with what it asks for, and the settings among the rest."""
+    term = getattr(penalties, name)
+    wanted = {*term.asks, *term.setting_names}
+    offered = {"fake_condition": None} | offered
+    return term(
+        critic, real, fake, key, **{k: x for k, x in offered.items() if k in wanted}
+    )
+
+
+def told_nothing(function):
+    """Returns a critic that does not read its condition."""
+    return lambda x, condition=None: function(x)
 
 
 @pytest.mark.parametrize(
@@ -424,19 +481,26 @@ NOTHING = (None, ONES, ONES, jax.random.key(0))
     ],
 )
 def test_a_slope_of_norm_five(name, steepness, settings, value):
-    penalty = getattr(penalties, name)
-    got = penalty(lambda x: steepness * x @ SLOPE + 7, *NOTHING[1:], **settings)
+    critic = told_nothing(lambda x: steepness * x @ SLOPE + 7)
+    got = call(name, critic, ONES, ONES, **settings)
     np.testing.assert_allclose(got, np.full(3, value), rtol=1e-5, atol=1e-7)
 
 
 # --- Consistency --------------------------------------------------------------------
 
 
-def consistency(name, critic, real, fake, **settings):
-    penalty = getattr(penalties, name)
-    offered = {"real_logits": critic(real), "fake_logits": critic(fake)}
-    asked = {name: offered[name] for name in terms.asks_for(penalty)}
-    return penalty(critic, real, fake, jax.random.key(3), **asked, **settings)
+def consistency(name, critic, real, fake, space=Images, **settings):
+    """Returns a penalty on examples that are images, or of another space."""
+    space = space(real.shape[1:])
+    critic = told_nothing(critic)
+
+    @jax.jit
+    def values(real, fake):
+        logits = {"real_logits": critic(real), "fake_logits": critic(fake)}
+        key = jax.random.key(3)
+        return call(name, critic, real, fake, key, space=space, **logits, **settings)
+
+    return values(real, fake)
 
 
 @pytest.mark.parametrize(
@@ -452,9 +516,9 @@ def test_images_are_flipped_and_shifted_by_an_eighth(name, of):
         for i in range(3)
         for j in range(3)
     ]
-    images = jnp.broadcast_to(image[None, :, :, None], (300, 4, 4, 1))
-    given = {"real": 0 * images, "fake": 0 * images, of: images}
-    got = consistency(name, lambda x: (x[..., 0] * slope).sum((1, 2)), **given)
+    images = np.broadcast_to(image[None, :, :, None], (300, 4, 4, 1))
+    batches = {"real": 0 * images, "fake": 0 * images, of: images}
+    got = consistency(name, lambda x: (x[..., 0] * slope).sum((1, 2)), **batches)
     apart = np.abs(np.array(got)[:, None] - np.array(possible))
     assert (apart.min(1) < 1e-3).all()
     assert set(apart.argmin(1)) == set(range(18))
@@ -464,31 +528,44 @@ def test_images_are_flipped_and_shifted_by_an_eighth(name, of):
 def test_consistent_critics_pay_nothing(name):
     # Whole numbers within a frame of zeros: neither a flip nor a shift changes the sum.
     inside = np.random.default_rng(0).integers(-9, 9, (8, 2, 2, 1))
-    images = jnp.pad(jnp.float32(inside), ((0, 0), (1, 1), (1, 1), (0, 0)))
-    assert not consistency(name, lambda x: x.sum((1, 2, 3)), images, images).any()
-    first_row = consistency(name, lambda x: x[:, 1].sum((1, 2)), images, images)
+    images = np.pad(np.float32(inside), ((0, 0), (1, 1), (1, 1), (0, 0)))
+    whole, first_row = (
+        consistency(
+            name,
+            lambda x: jnp.stack([x.sum((1, 2, 3)), x[:, 1].sum((1, 2))], 1).reshape(-1),
+            *(images, images),
+        )
+        .reshape(-1, 2)
+        .T
+    )
+    assert not whole.any()
     assert first_row.any()
-    assert not consistency(name, lambda x: 0 * x[:, 0], ONES, ONES).any()
-    assert consistency(name, lambda x: x[:, 0], ONES, ONES, scale=0.1).any()
+
+
+@pytest.mark.parametrize("space", [Video, PianoRoll])
+def test_only_images_are_flipped_and_shifted(space):
+    """A clip of images and a piano roll are moved by noise."""
+    real = jnp.ones((3, 2, 4, 4, 1) if space == Video else (3, 4, 4, 1))
+
+    def first_moment(x):
+        return x.reshape(3, -1).mean(1)
+
+    got = consistency("bcr", first_moment, real, real, space, scale=0.01)
+    assert ((got > 0) & (got < 1e-3)).all()
 
 
 def test_latent_consistency_asks_the_players_for_opposite_things():
-    fake = generator = lambda z: jnp.tile(z, 2)
     latents = jnp.ones((2, 1))
-    ask = {"generator": generator, "latents": latents, "sigma": 0.5, "gamma": 0.25}
-    given = (ONES, fake(latents), jax.random.key(0))
-    indifferent = penalties.zcr(lambda x: 0 * x[:, 0], *given, **ask)
-    steep = penalties.zcr(lambda x: 2 * x[:, 0], *given, **ask)
+    ask = {"latents": latents, "sigma": 0.5, "gamma": 0.25}
+    ask["generator"] = lambda z: jnp.tile(z, 2)
+    indifferent = call("zcr", lambda x: 0 * x[:, 0], ONES, None, **ask)
+    steep = call("zcr", lambda x: 2 * x[:, 0], ONES, None, **ask)
     assert (indifferent < 0).all()  # the more examples differ, the less it is
     # Both parts are multiples of one squared noise: 4 against 1/4 of it.
     np.testing.assert_allclose(steep, -15 * indifferent, rtol=1e-4)
 
 
 # --- Memory -------------------------------------------------------------------------
-
-
-def lecam_means(world, batch):
-    return {"real": world.critic(batch.real), "fake": world.critic(batch.fake)}
 
 
 def path_means(world, batch):
@@ -504,16 +581,18 @@ def path_means(world, batch):
 )
 @pytest.mark.parametrize("decay", [0.0, 0.6])
 def test_averages_are_of_all_batches_and_of_nothing_else(
-    name, player, means, pulls, decay, draws
+    name, player, means, pulls, decay
 ):
     case = Case(name, None, {"decay": decay}, player=player)
+    run = jax.jit(recorded(functools.partial(evaluate, case)))
     memory, seen = None, []
     for step in range(3):
         theta, data, key = drawn(step, IMAGE)
-        draws.clear()
-        values, memory = evaluate(case, *cast((theta, data), jnp.float32), key, memory)
+        memory = initial(getattr(penalties, name)) if memory is None else memory
+        arguments = (*cast((theta, data), jnp.float32), key, memory)
+        (values, memory), draws = run(*arguments)
         batch = batch_of(case, theta, data, draws)
-        seen.append(means(World(theta, IMAGE, np), batch))
+        seen.append(means(world_of(case, theta, data), batch))
         weights = decay ** np.arange(step, -1, -1)
         anchors = {
             key: np.average([s[key].mean() for s in seen], weights=weights)
@@ -554,12 +633,11 @@ def test_weight_clipping_clips_and_leaves_what_is_within():
 
 def test_features_match_if_their_means_do():
     real = jax.random.normal(jax.random.key(1), (4, 2))
-    match = functools.partial(penalties.feature_matching, None, real)
-    got = match(real[::-1], None, features=jnp.sin)
+    match = functools.partial(call, "feature_matching", None, real)
+    got = match(real[::-1], features=told_nothing(jnp.sin))
     np.testing.assert_allclose(got, np.zeros(4), atol=1e-12)
-    np.testing.assert_allclose(
-        match(real + 2, None, features=lambda x: x), 8, rtol=1e-5
-    )
+    got = match(real + 2, features=told_nothing(lambda x: x))
+    np.testing.assert_allclose(got, 8, rtol=1e-5)
 
 
 def test_path_lengths_of_an_isometry_are_chi_distributed():
@@ -593,9 +671,17 @@ def test_mode_seeking_wants_examples_apart_as_their_latents_are():
 
 
 def test_a_classifier_that_knows_nothing_pays_the_entropy_of_both_batches():
-    ask = {"classify": lambda x: jnp.zeros((3, 5)), "labels": jnp.arange(3)}
+    ask = {"classify": told_nothing(lambda x: jnp.zeros((3, 5)))}
+    ask |= {"condition": jnp.arange(3), "fake_condition": jnp.arange(3)[::-1]}
     got = penalties.auxiliary_classifier(*NOTHING, **ask)
     np.testing.assert_allclose(got, np.full(3, 2 * np.log(5)), rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["zcr", "path_length", "mode_seeking"])
+def test_what_latents_change_is_not_asked_of_a_gan_without_them(name):
+    ask = {"latents": np.ones((3, 0)), "generator": None, "memory": {}}
+    with pytest.raises(UserError, match=f"^{name} needs latents: latent_size must be"):
+        call(name, *NOTHING, **ask)
 
 
 # --- Refusals -----------------------------------------------------------------------
@@ -624,8 +710,8 @@ LATENT = {"latents": ONES, "generator": lambda z: z}
     ],
 )
 def test_senseless_settings_are_refused(name, asked, settings):
-    penalty = getattr(penalties, name)
-    asked = {k: v for k, v in asked.items() if k in terms.asks_for(penalty)}
-    given = ({},) if hasattr(penalty, "constraint") else NOTHING
+    refused = functools.partial(call, name, *NOTHING, **asked, space=Points((2,)))
+    if name == "weight_clipping":
+        refused = functools.partial(penalties.weight_clipping, {})
     with pytest.raises(UserError, match=f"^{name}: {next(iter(settings))} must be "):
-        penalty(*given, **asked, **settings)
+        refused(**settings)

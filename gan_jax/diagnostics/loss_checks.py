@@ -1,0 +1,196 @@
+"""Checks of a loss: shapes, finite values, gradients, and the game at its equilibrium.
+
+No network is trained: the checks are of the logits alone, and of the game of
+gan_jax.diagnostics.game.
+"""
+
+import itertools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gan_jax.diagnostics import game
+from gan_jax.diagnostics.game import FixedPoint
+from gan_jax.errors import one_line
+from gan_jax.objective.losses import Loss
+
+GAMMA = 1.0  # the weight of R1
+SURE = 10.0  # the distance from the fixed point of the logits of a D that is sure
+SATURATING = 0.1  # G saturates if less of its gradient at l* is left where D is sure
+ROUNDING = 1e-4
+
+
+class Verdict(NamedTuple):
+    """The result of a check.
+
+    Attributes:
+      passed: whether the loss passed it.
+      found: the numbers behind it, as text.
+    """
+
+    passed: bool
+    found: str
+
+
+def examine(loss: Loss) -> dict[str, Verdict]:
+    """Checks a loss.
+
+    Args:
+      loss: of the game.
+
+    Returns:
+      The verdicts by the names of the checks. A check that raises has failed, with the
+      exception as its reason.
+    """
+    point = _tried(game.fixed_point, loss)
+    logit = point.logit if isinstance(point, FixedPoint) else 0.0
+    checks = {
+        "shapes": lambda: _shapes(loss),
+        "finite at logits 0, ±1e4": lambda: _finite(loss),
+        "D's gradient": lambda: _d_gradient(loss, logit),
+        "fixed point of D": lambda: _fixed_point(loss, point),
+        "equilibrium": lambda: _equilibrium(loss, logit),
+        "G's gradient": lambda: _g_gradient(loss, logit),
+        "Dirac-GAN": lambda: _dirac(loss, logit, 0.0),
+        f"Dirac-GAN, R1({GAMMA:g})": lambda: _dirac(loss, logit, GAMMA),
+    }
+    return {name: _verdict(check) for name, check in checks.items()}
+
+
+def _verdict(check: Callable[[], Verdict]) -> Verdict:
+    found = _tried(check)
+    return Verdict(False, one_line(found)) if isinstance(found, Exception) else found
+
+
+def _tried(function: Callable, *args) -> Any:
+    """Returns what a function returns or raises."""
+    try:
+        return function(*args)
+    except Exception as error:
+        return error
+
+
+def _shapes(loss: Loss) -> Verdict:
+    for size in (1, 2, 5):
+        logits = jax.ShapeDtypeStruct((size,), jnp.float32)
+        for (name, made), player in itertools.product(_variants(loss).items(), "dg"):
+
+            def values(*logits, made=made, player=player):
+                return getattr(made(), player)(*logits)
+
+            shape = jax.eval_shape(values, logits, logits)
+            shape = getattr(shape, "shape", shape)
+            if shape != (size,):
+                found = f"{player}{name} returns {shape} for a batch of {size}"
+                return Verdict(False, f"{found}, not ({size},)")
+    return Verdict(True, "[batch] for [batch]")
+
+
+def _variants(loss: Loss) -> dict[str, Callable[[], Loss]]:
+    """Returns functions that make the loss, and that of an update if it is random."""
+    if loss.target is None:
+        return {"": lambda: loss}
+    return {"": lambda: loss, " as drawn": lambda: loss.draw(jax.random.key(0))}
+
+
+def _finite(loss: Loss) -> Verdict:
+    variants = _variants(loss).values()
+    found = jax.jit(lambda: [game.extremes(made()) for made in variants])()
+    pairs = [(real, fake) for real in (-1e4, 0, 1e4) for fake in (-1e4, 0, 1e4)]
+    for name, values in (item for each in found for item in each.items()):
+        for value, (real, fake) in zip(np.ravel(values), pairs, strict=False):
+            if not np.isfinite(value):
+                where = f"at real {_short(real)}, fake {_short(fake)}"
+                return Verdict(False, f"{name} is {value} {where}")
+    return Verdict(True, "values and gradients")
+
+
+def _d_gradient(loss: Loss, logit: float) -> Verdict:
+    slopes = jax.jit(jax.vmap(lambda *logits: game.d_slopes(loss, *logits)))
+    near = logit + 0.1 * _normal(2, 65, 1)
+    near[:, 0] = logit
+    reals, fakes = (np.ravel(x) for x in slopes(*near))
+    found = f"{_short(reals[0])} by real logits, {_short(fakes[0])} by fake"
+    if not reals[0] < 0 < fakes[0]:
+        return Verdict(False, f"{found}: they must be below and above 0")
+    wrong = int(((reals > ROUNDING) | (fakes < -ROUNDING)).sum())
+    if wrong:
+        return Verdict(False, f"{found}; of a wrong sign at {wrong} of 64 logits near")
+    return Verdict(True, found)
+
+
+def _fixed_point(loss: Loss, point: FixedPoint | Exception | None) -> Verdict:
+    if isinstance(point, Exception):
+        raise point
+    if point is None:
+        return Verdict(False, "none: D gains from one and the same logit for all")
+    logits = np.full(1, point.logit, np.float32)
+    mean = float(jax.jit(lambda *logits: loss.d(*logits).mean())(logits, logits))
+    probability = 1 / (1 + np.exp(-point.logit))
+    found = (
+        f"l* = {_short(point.logit)}, sigma(l*) = {_short(probability)}, "
+        f"D's loss {_short(mean)}"
+    )
+    if np.isinf(point.low):
+        found += "; every constant is stationary"
+    elif point.low < point.high:
+        ends = f"{_short(point.low)} to {_short(point.high)}"
+        found += f"; every constant from {ends} is stationary"
+    return Verdict(bool(np.isfinite(mean)), found)
+
+
+def _equilibrium(loss: Loss, logit: float) -> Verdict:
+    h = _normal(4, 8)
+    h = (h - h.mean(1, keepdims=True)) / h.std(1, keepdims=True)
+    h[0] = 1.0  # the same for all: it may be stationary and no minimum
+    perturbed = jax.jit(jax.vmap(lambda h: game.perturbed(loss, logit, h)))
+    slopes, curvatures = map(np.asarray, perturbed(h))
+    slope, curvature = np.abs(slopes).max(), curvatures[1:].min()
+    found = f"slope {_short(slope)}, curvature {_short(curvature)} as D begins to tell"
+    if curvatures[0] < -ROUNDING:
+        return Verdict(False, f"{found}; l* is no minimum among constants")
+    return Verdict(bool(slope <= ROUNDING and curvature >= -ROUNDING), found)
+
+
+def _normal(*shape: int) -> np.ndarray:
+    return np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+
+
+def _g_gradient(loss: Loss, logit: float) -> Verdict:
+    lead = np.array([[0.0], [SURE]], np.float32)
+    slopes = jax.jit(jax.vmap(lambda *logits: game.g_slopes(loss, *logits)))
+    here, sure = np.ravel(slopes(logit - lead, logit + lead)).tolist()
+    found = f"{_short(here)} at l*, {_short(sure)} where D is sure"
+    if here > ROUNDING or (here > -ROUNDING and sure > -ROUNDING):
+        return Verdict(False, f"{found}: G must push fake logits up")
+    if sure > ROUNDING:
+        return Verdict(True, f"{found}, which pushes fake logits down")
+    saturates = abs(sure) < SATURATING * abs(here)
+    return Verdict(True, f"{found}: {'' if saturates else 'non-'}saturating")
+
+
+def _dirac(loss: Loss, logit: float, gamma: float) -> Verdict:
+    eigenvalues = game.dirac_eigenvalues(loss, logit, gamma)
+    found, largest = _pair(eigenvalues), eigenvalues.real.max()
+    if not largest <= ROUNDING:
+        return Verdict(False, f"{found}: unstable")
+    if gamma == 0:
+        return Verdict(True, found)
+    # Where the gradient of G vanishes, the linear part leaves the answer open.
+    return Verdict(True, f"{found}: {'stable' if largest < -ROUNDING else 'open'}")
+
+
+def _pair(eigenvalues: np.ndarray) -> str:
+    """Writes two eigenvalues, of which complex ones are each other's conjugates."""
+    first, second = eigenvalues
+    if abs(first - second.conjugate()) > ROUNDING:
+        return f"{_short(first.real)}, {_short(second.real)}"
+    real = _short(first.real) if abs(first.real) > ROUNDING else ""
+    return f"{real}±{_short(abs(first.imag))}i"
+
+
+def _short(number: float) -> str:
+    return f"{round(float(number), 6) + 0.0:.4g}"

@@ -1,0 +1,120 @@
+"""Penalties on how the discriminator's logits change with small changes of its input.
+
+$T$ flips images and shifts them by up to an eighth of their side. Examples that are
+not images are moved by Gaussian noise.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.lax import stop_gradient
+
+from gan_jax.objective import augment
+from gan_jax.objective.penalties.shared import Critic, check_latents
+from gan_jax.objective.terms import check_number, penalty
+
+
+@penalty
+def cr(
+    critic: Critic,
+    real: Array,
+    fake: Array,
+    key: Array,
+    *,
+    real_logits: Array,
+    space: Any,
+    scale: float = 0.05,
+) -> Array:
+    r"""Returns $(D(x) - D(T(x)))^2$ at real examples.
+
+    Consistency regularisation (Zhang et al. 2020, arXiv:1910.12027).
+
+    Settings:
+      scale: standard deviation of the noise; images do not use it.
+
+    Raises:
+      UserError: the scale is no positive number.
+    """
+    check_number("cr: scale", scale, zero=False)
+    return jnp.square(real_logits - critic(_transform(key, real, space, scale)))
+
+
+@penalty
+def bcr(
+    critic: Critic,
+    real: Array,
+    fake: Array,
+    key: Array,
+    *,
+    real_logits: Array,
+    fake_logits: Array,
+    fake_condition: Any,
+    space: Any,
+    scale: float = 0.05,
+) -> Array:
+    r"""Returns $(D(x) - D(T(x)))^2 + (D(G(z)) - D(T(G(z))))^2$.
+
+    Balanced consistency regularisation (Zhao et al. 2021, arXiv:2002.04724, algorithm
+    1), which includes generated examples; the settings are those of `cr`.
+
+    Raises:
+      UserError: the scale is no positive number.
+    """
+    check_number("bcr: scale", scale, zero=False)
+    real_key, fake_key = jax.random.split(key)
+    changed_real = _transform(real_key, real, space, scale)
+    changed_fake = _transform(fake_key, fake, space, scale)
+    of_real = real_logits - critic(changed_real)
+    of_fake = fake_logits - critic(changed_fake, fake_condition)
+    return jnp.square(of_real) + jnp.square(of_fake)
+
+
+@penalty(weight=5.0, players=("d", "g"))
+def zcr(
+    critic: Critic,
+    real: Array,
+    fake: Array,
+    key: Array,
+    *,
+    generator: Callable[[Array], Array],
+    latents: Array,
+    sigma: float = 0.03,
+    gamma: float = 0.1,
+) -> Array:
+    r"""Returns $\overline{(D(x) - D(x'))^2} - \gamma\,\overline{(x - x')^2}$.
+
+    Latent consistency regularisation (Zhao et al. 2021, arXiv:2002.04724, algorithm 2),
+    for $x = G(z)$ and $x' = G(z + \Delta z)$. D learns to give them like logits; only
+    the first part has a gradient by D. G learns to make them differ; only the second
+    has a gradient by G. The bars are means over an example's judgements and over its
+    coordinates.
+
+    Settings:
+      sigma: standard deviation of $\Delta z$, which is normal.
+      gamma: $\lambda_\text{gen} / \lambda_\text{dis}$; the weight is
+        $\lambda_\text{dis}$.
+
+    Raises:
+      UserError: sigma is no positive number, gamma is negative, or latents have no
+        coordinates.
+    """
+    check_number("zcr: sigma", sigma, zero=False)
+    check_number("zcr: gamma", gamma)
+    check_latents("zcr", latents)
+    noise = jax.random.normal(key, latents.shape).astype(latents.dtype)
+    near = generator(latents + sigma * noise)
+    made = generator(latents)  # `fake` may be augmented, or hold earlier samples
+    change = critic(stop_gradient(made)) - critic(stop_gradient(near))
+    change = jnp.square(change).reshape(len(made), -1).mean(1)
+    spread = jnp.square(made - near).mean(range(1, made.ndim))
+    return change - gamma * spread
+
+
+def _transform(key: Array, x: Array, space: Any, scale: float) -> Array:
+    if not space.is_image:
+        return x + scale * jax.random.normal(key, x.shape).astype(x.dtype)
+    flip_key, shift_key = jax.random.split(key)
+    return augment.translation(shift_key, augment.flip(flip_key, x))

@@ -1,0 +1,122 @@
+"""Penalties on what the generator makes."""
+
+import math
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import Array
+from jax.lax import stop_gradient
+
+from gan_jax.errors import UserError
+from gan_jax.objective.penalties.shared import (
+    Critic,
+    Memory,
+    check_latents,
+    moving_averages,
+    norm,
+)
+from gan_jax.objective.terms import check_number, penalty
+
+
+@penalty(weight=1.0, players=("g",))
+def feature_matching(
+    critic: Critic,
+    real: Array,
+    fake: Array,
+    key: Array,
+    *,
+    features: Callable[..., Array],
+    fake_condition: Array | None,
+) -> Array:
+    r"""Returns $\|\mathbb{E}_x f(x) - \mathbb{E}_z f(G(z))\|^2$ of D's features $f$.
+
+    Salimans et al. 2016 (arXiv:1606.03498), section 3.1; the means are of the batch.
+    """
+    of_fake = features(fake, fake_condition).mean(0)
+    gap = stop_gradient(features(real)).mean(0) - of_fake
+    return jnp.broadcast_to(jnp.square(gap).sum(), len(real))
+
+
+@penalty(weight=2.0, players=("g",), initial={"length": 0.0, "weight": 0.0})
+def path_length(
+    critic: Critic,
+    real: Array,
+    fake: Array,
+    key: Array,
+    *,
+    generator: Callable[[Array], Array],
+    latents: Array,
+    memory: Memory,
+    decay: float = 0.99,
+) -> tuple[Array, Memory]:
+    r"""Returns $(\|J_z^T y\| - a)^2$, $J_z$ the generator's Jacobian.
+
+    Karras et al. 2020 (arXiv:1912.04958), eq. 4. $y$ is standard normal over the root
+    of the number of pixels; $a$ is a moving average of the lengths, this batch's
+    included, free of the bias to its initial value.
+
+    Settings:
+      decay: of the average, in [0, 1).
+
+    Raises:
+      UserError: the decay is outside of [0, 1), or latents have no coordinates.
+    """
+    check_number("path_length: decay", decay, below=1)
+    check_latents("path_length", latents)
+    examples, pull_back = jax.vjp(generator, latents)
+    pixels = math.prod(examples.shape[1:-1])
+    y = jax.random.normal(key, examples.shape) / math.sqrt(pixels)
+    lengths = norm(*pull_back(y.astype(examples.dtype)))
+    average, memory = moving_averages(memory, {"length": lengths.mean()}, decay)
+    return jnp.square(lengths - average["length"]), memory
+
+
+@penalty(weight=1.0, players=("g",))
+def mode_seeking(
+    critic: Critic,
+    real: Array,
+    fake: Array,
+    key: Array,
+    *,
+    generator: Callable[[Array], Array],
+    latents: Array,
+) -> Array:
+    r"""Returns $\overline{|z - z'|} \big/ \overline{|G(z) - G(z')|}$.
+
+    Mao et al. 2019 (arXiv:1903.05628) maximise the inverse; as in the authors' code,
+    $10^{-5}$ is added to it. The bars are means over the batch and all coordinates;
+    $z'$ is the latent before $z$ in the batch, and both have the condition of $z$.
+
+    Raises:
+      UserError: there is only one latent, or it has no coordinates.
+    """
+    check_latents("mode_seeking", latents)
+    if len(latents) < 2:
+        raise UserError("mode_seeking compares latents: take a batch_size of 2 or more")
+    others = jnp.roll(latents, 1, axis=0)
+    change = jnp.abs(generator(latents) - generator(others)).mean()
+    apart = change / jnp.abs(latents - others).mean()
+    return jnp.broadcast_to(1 / (apart + 1e-5), len(real))
+
+
+@penalty(weight=1.0, players=("d", "g"))
+def auxiliary_classifier(
+    critic: Critic,
+    real: Array,
+    fake: Array,
+    key: Array,
+    *,
+    classify: Callable[..., Array],
+    condition: Array,
+    fake_condition: Array,
+) -> Array:
+    r"""Returns $-\log P(c \mid x) - \log P(c \mid G(z, c))$, which both players lower.
+
+    The negative of $L_C$ of AC-GAN (Odena et al. 2017, arXiv:1610.09585), eq. 3. The
+    conditions are classes, `[batch]`.
+    """
+    cross_entropy = optax.losses.softmax_cross_entropy_with_integer_labels
+    of_real = cross_entropy(classify(real), condition)
+    return of_real + cross_entropy(classify(fake, fake_condition), fake_condition)
