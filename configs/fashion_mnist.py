@@ -2,11 +2,11 @@
 
     python -m gan_jax.train --config=configs/fashion_mnist.py
 
-The network and the number of steps are those of configs/mnist.py;
-shirts, trousers and shoes can be told apart from step 400 on. Without a network, give
-it the four idx files (Debian's package dataset-fashion-mnist has them in
-/usr/share/datasets/fashion-mnist): add --config.data.manual_dir=DIR.
-`configs/fashion_mnist.py:conditional` gives both players the labels.
+The networks and the number of steps are those of configs/mnist.py; shirts, trousers and
+shoes can be told apart from step 400 on. Without internet access, give it the four idx
+files by --config.data.manual_dir=DIR (Debian's package dataset-fashion-mnist has them
+in /usr/share/datasets/fashion-mnist).
+`configs/fashion_mnist.py:conditional` trains with class labels.
 """
 
 from gan_jax import config as config_lib

@@ -2,11 +2,11 @@
 
     python -m gan_jax.train --config=configs/folder.py --config.data.data_dir=DIR
 
-DIR is a tree of images, all grey or all in colour, its sub-folders their classes;
-images are scaled and cropped to the central square. About two seconds a step on 2 CPU
-cores at batch 64: the 20,000 steps are meant for a GPU or TPU; on a CPU stop when the
-samples please you.
-`configs/folder.py:conditional` gives both players the classes.
+DIR is a tree of images, all grey or all in colour, with a sub-folder for each class;
+images are scaled and cropped to the central square. A step takes about two seconds on 2
+CPU cores at batch 64: the 20,000 steps are meant for a GPU or TPU; on a CPU stop when
+the samples are good enough.
+`configs/folder.py:conditional` trains with class labels.
 """
 
 from gan_jax import config as config_lib

@@ -2,9 +2,9 @@
 
     python -m gan_jax.train --config=configs/mnist.py
 
-8.5 minutes on 2 CPU cores (on the packaged sample); the first legible digits at step
-400, after 2 minutes. Expect V between -1.3 and -0.8 and D(x) near 0.65.
-`configs/mnist.py:conditional` gives both players the digits' labels.
+8.5 minutes on 2 CPU cores (on the packaged sample); the first legible digits appear at
+step 400, after 2 minutes. Expect V between -1.3 and -0.8 and D(x) near 0.65.
+`configs/mnist.py:conditional` trains with class labels.
 """
 
 from gan_jax import config as config_lib

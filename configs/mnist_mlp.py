@@ -4,9 +4,9 @@
 
 Three minutes on 2 CPU cores (on the packaged sample). Expect legible digits and V =
 -1.18 at the end.
-R1 takes the place of the paper's dropout: without it (--config.penalties=) this
-discriminator wins within 3,500 steps, D(x) > 0.99, and the samples collapse to one.
-`configs/mnist_mlp.py:conditional` gives both players the digits' labels.
+R1 replaces the paper's dropout: without it (--config.penalties=) this discriminator
+wins within 3,500 steps, D(x) > 0.99, and the samples collapse to one.
+`configs/mnist_mlp.py:conditional` trains with class labels.
 """
 
 from gan_jax import config as config_lib

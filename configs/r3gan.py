@@ -2,11 +2,11 @@
 
     python -m gan_jax.train --config=configs/r3gan.py
 
-About 15 minutes on 2 CPU cores, at 0.6 to 1.5 s a step (it was run for 340 of them,
-beside other work). The penalties' weight is the paper's gamma, and D has no batch
+About 15 minutes on 2 CPU cores, at 0.6 to 1.5 s a step (measured over 340 steps on a
+busy machine). The penalties' weight is the paper's gamma, and D has no batch
 normalisation. Expect legible digits from step 300 on, and V to rise from -3 to about
 -1.4 by then.
-`configs/r3gan.py:conditional` gives both players the digits' labels.
+`configs/r3gan.py:conditional` trains with class labels.
 """
 
 from gan_jax import config as config_lib

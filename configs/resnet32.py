@@ -2,15 +2,15 @@
 
     python -m gan_jax.train --config=configs/resnet32.py --config.data.data_dir=DIR
 
-DIR is a tree of images, its sub-folders their classes. A set of TensorFlow Datasets
-that lies prepared does as well:
+DIR is a tree of images with a sub-folder for each class. A prepared set of TensorFlow
+Datasets works too:
 
     ... --config.data.source=tfds --config.data.name=cifar10 --config.data.data_dir=
 
 The networks are those of Miyato et al. 2018 (arXiv:1802.05957), 256 channels in G and
 128 in D, with five updates of D to one of G and Adam without momentum. They are meant
 for a GPU or TPU: on 2 CPU cores a step takes many seconds.
-`configs/resnet32.py:conditional` gives both players the classes.
+`configs/resnet32.py:conditional` trains with class labels.
 """
 
 from gan_jax import config as config_lib

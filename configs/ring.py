@@ -4,7 +4,7 @@
 
 Half a minute on 2 CPU cores. Expect samples on all eight modes, V = -1.34 and D(x) =
 0.52 at the end: close to the equilibrium, -1.386 and 0.5.
-`configs/ring.py:conditional` gives both players the mode of each point.
+`configs/ring.py:conditional` trains with the mode of each point as its label.
 """
 
 from gan_jax import config as config_lib

@@ -12,7 +12,7 @@ from gan_jax.layers.conv import Conv
 
 
 class SelfAttention(nn.Module):
-    r"""Adds to each position what it attends to (Zhang et al. 2019, arXiv:1805.08318).
+    r"""Adds self-attention to a feature map (Zhang et al. 2019, arXiv:1805.08318).
 
     Section 3, $x + \gamma\, W_o \sum_j \mathrm{softmax}_j(q_i \cdot k_j)\, v_j$ with
     $\gamma = 0$ at first. Keys and values are max-pooled 2x2, and values have half the
@@ -40,7 +40,7 @@ class SelfAttention(nn.Module):
 
 
 def attend(q: Array, k: Array, v: Array) -> Array:
-    """Averages the values by the softmax of query and key's inner products.
+    """Averages the values, weighted by the softmax of `q` and `k`'s inner products.
 
     Args:
       q: `[batch, h, w, size]`.
@@ -56,7 +56,7 @@ def attend(q: Array, k: Array, v: Array) -> Array:
 
 
 def max_pool(x: Array) -> Array:
-    """Takes the greatest of 2x2 pixels: `[batch, 2h, 2w, c]` to `[batch, h, w, c]`."""
+    """Takes the maximum of 2x2 pixels: `[batch, 2h, 2w, c]` to `[batch, h, w, c]`."""
     batch, height, width, channels = x.shape
     return x.reshape(batch, height // 2, 2, width // 2, 2, channels).max((2, 4))
 
@@ -65,12 +65,12 @@ def attended(side: int, sides: list[int], what: str) -> int | None:
     """Returns which block self-attention follows; None for side 0.
 
     Args:
-      side: of the feature map to attend to; the first block that makes one is meant.
-      sides: of the feature map that each block makes.
+      side: of the feature map to attend to, that of the first block with this side.
+      sides: of the feature maps of all blocks.
       what: the network, as messages call it.
 
     Raises:
-      UserError: no block makes a feature map of that side.
+      UserError: no block has a feature map of that side.
     """
     if side and side not in sides:
         valid = ", ".join(map(str, sorted(set(sides))))

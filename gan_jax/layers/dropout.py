@@ -11,9 +11,12 @@ from gan_jax.errors import UserError
 def lasting_dropout(rate: float) -> Callable[[Array], Array]:
     """Returns `drop`, which applies a new layer wherever a network calls it.
 
-    It is as active at test as in training, as noise beside the latents (Isola et al.
-    2017, arXiv:1611.07004, section 3.2), and drawn from the random stream `dropout`. At
-    rate 0 it does nothing and needs no stream.
+    It is active in sampling as in training, as noise beside the latents (Isola et al.
+    2017, arXiv:1611.07004, section 3.2), and uses the random stream `dropout`. At rate
+    0 it does nothing and needs no stream.
+
+    Args:
+      rate: the share of values that is set to 0, in [0, 1).
 
     Raises:
       UserError: the rate is not in [0, 1).

@@ -14,9 +14,9 @@ def batch_norm(
     """Returns `norm`, which applies a new layer wherever a network calls it.
 
     Args:
-      train: whether the statistics are the batch's own.
-      num_classes: gains and biases are by class; 0 for the same for all.
-      labels: `[batch]`, read if there are classes.
+      train: whether to normalise by the statistics of the batch.
+      num_classes: each class has its gain and bias; 0 for one of all examples.
+      labels: `[batch]`, used if there are classes.
     """
     if num_classes:
         return lambda x: ConditionalBatchNorm(num_classes)(x, labels, train=train)
@@ -24,10 +24,10 @@ def batch_norm(
 
 
 class ConditionalBatchNorm(nn.Module):
-    """Batch normalisation whose gain and bias are those of the example's class.
+    """Batch normalisation with a gain and a bias for each class.
 
     Dumoulin et al. 2017 (arXiv:1610.07629), eq. 5; in a GAN, Miyato and Koyama 2018
-    (arXiv:1802.05637), section 4. The mean and variance are of all classes together.
+    (arXiv:1802.05637), section 4. All classes share the mean and the variance.
 
     Attributes:
       num_classes: of the labels.

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-# Where the singular vectors live among a player's statistics.
+# The collection of a player's statistics that holds the singular vectors.
 COLLECTION = "spectral"
 
 
@@ -17,14 +17,18 @@ class SpectralNorm(nn.Module):
 
     A kernel $W$ is seen as a matrix with a column for each output (of a transposed
     convolution, for each input); $\sigma = v^T W u$ with $u$, $v$ from the power method
-    (ibid., algorithm 1): fifteen iterations when they are drawn, and one wherever the
+    (ibid., algorithm 1): fifteen iterations at initialisation, and one wherever the
     collection `spectral`, which holds them, is mutable; elsewhere they stay. They are
     constants to the gradient, $\sigma$ is not. They are kept in float32; the weights
-    stay of the type they are of.
+    keep their type.
+
+    `flax.linen.SpectralNorm` does otherwise: it iterates once in every pass, also where
+    nothing may move and at initialisation, keeps $u$ alone, and returns bfloat16
+    weights as float32.
 
     Attributes:
-      layer: a layer with a weight matrix or kernel; what it has of one dimension, such
-        as a bias, is left alone.
+      layer: a layer with a weight matrix or kernel; its parameters of one dimension,
+        such as a bias, are left alone.
     """
 
     layer: nn.Module
@@ -33,7 +37,7 @@ class SpectralNorm(nn.Module):
     def __call__(self, *args) -> Array:
         """Applies the layer with its weights normalised."""
         if self.is_initializing():
-            self.layer(*args)  # what it draws is kept as it is
+            self.layer(*args)  # draws its parameters, which are not normalised
         normalised = nn.map_variables(
             lambda layer: layer(*args),
             "params",
@@ -60,21 +64,21 @@ class SpectralNorm(nn.Module):
 
 
 def wrapper(on: bool) -> Callable[[nn.Module], nn.Module]:
-    """Returns `SpectralNorm`, or what leaves a layer as it is."""
+    """Returns `SpectralNorm`, or a function that leaves a layer as it is."""
     return SpectralNorm if on else lambda layer: layer
 
 
 def power_iterations(w: Array, u: Array, steps: int) -> tuple[Array, Array]:
-    r"""Turns `u` towards the leading right singular vector of `w`.
+    r"""Iterates the power method for the leading singular vectors of `w`.
 
     Args:
       w: `[rows, columns]`.
-      u: `[columns]`.
+      u: `[columns]`, the right singular vector so far.
       steps: how many iterations, at least 1.
 
     Returns:
       `u [columns]` and `v [rows]`, of unit length, so that $v^T W u$ estimates the
-      largest singular value from below; no gradient goes through them.
+      largest singular value from below; they are constants to the gradient.
     """
     w = lax.stop_gradient(w).astype(u.dtype)
 

@@ -3,7 +3,6 @@
 import functools
 
 import flax.linen as nn
-import jax.numpy as jnp
 from jax import Array
 
 from gan_jax.errors import UserError, unknown
@@ -19,6 +18,7 @@ from gan_jax.layers.labels import (
 )
 from gan_jax.layers.minibatch import append_deviation
 from gan_jax.layers.norm import batch_norm
+from gan_jax.layers.output import finish
 from gan_jax.layers.spectral import wrapper
 
 NORMS = ("batch", "none")
@@ -29,11 +29,11 @@ def stages(shape: tuple[int, ...]) -> tuple[int, int]:
     """Returns the side of the smallest feature map and how often it is doubled.
 
     Raises:
-      UserError: the example is no square image of 4 or 7 times a power of two.
+      UserError: the example is not a square image of 4 or 7 times a power of two.
     """
     if len(shape) != 3:
         raise UserError(
-            f"dcgan makes images and the data has shape {shape}; for points use "
+            f"dcgan makes images and the data has shape {shape}; for other data use "
             "--config.model=mlp"
         )
     side = shape[0]
@@ -54,9 +54,9 @@ class Generator(nn.Module):
       shape: `(side, side, channels)`, side 4 or 7 times a power of two.
       num_classes: 0 for an unconditional generator.
       width: channels before the last layer; doubled for each layer further from it.
-      output: 'tanh' or 'sigmoid'.
+      output: 'tanh', 'sigmoid' or 'linear'.
       conditioning: how labels enter, 'concatenation' (the default) or 'batch_norm'.
-      dropout: rate of the dropout after each normalisation, at test too; 0 for none.
+      dropout: rate after each normalisation, in sampling too; 0 for none.
       spectral_norm: whether the weights are spectrally normalised.
     """
 
@@ -68,29 +68,35 @@ class Generator(nn.Module):
     dropout: float = 0.0
     spectral_norm: bool = False
 
+    @property
+    def streams(self) -> tuple[str, ...]:
+        """The random streams that the network needs."""
+        return ("dropout",) if self.dropout else ()
+
     @nn.compact
-    def __call__(self, latents: Array, labels: Array | None = None, *, train: bool):
+    def __call__(
+        self, latents: Array, condition: Array | None = None, *, train: bool
+    ) -> Array:
         """Maps `[batch, size]` (and labels `[batch]`) to `[batch, *shape]`."""
         base, doublings = stages(self.shape)
         classes = classes_by_conditioning(
-            self.conditioning, self.num_classes, G_CONDITIONING
+            self.conditioning, self.num_classes, G_CONDITIONING, condition
         )
         dense, up = (
             functools.partial(layer, kernel_init=_init)
             for layer in (nn.Dense, ConvTranspose)
         )
         wrap, drop = wrapper(self.spectral_norm), lasting_dropout(self.dropout)
-        norm = batch_norm(train, classes["batch_norm"], labels)
+        norm = batch_norm(train, classes["batch_norm"], condition)
         channels = self.width << (doublings - 1)
 
-        h = LabelledLatents(classes["concatenation"])(latents, labels)
+        h = LabelledLatents(classes["concatenation"])(latents, condition)
         h = wrap(dense(base * base * channels, use_bias=False))(h)
         h = nn.relu(drop(norm(h.reshape(-1, base, base, channels))))
         for _ in range(doublings - 1):
             channels //= 2
             h = nn.relu(drop(norm(wrap(up(channels, use_bias=False))(h))))
-        x = wrap(up(self.shape[-1]))(h)
-        return nn.sigmoid(x) if self.output == "sigmoid" else jnp.tanh(x)
+        return finish(wrap(up(self.shape[-1]))(h), self.output)
 
 
 class Discriminator(nn.Module):
@@ -116,29 +122,33 @@ class Discriminator(nn.Module):
     spectral_norm: bool = False
     minibatch_std: int = 0
 
+    streams = ()  # of random numbers: it draws none
+
     @property
     def per_example(self) -> bool:
-        """Whether each logit depends on its own example alone."""
+        """Whether each logit depends on one example alone."""
         return self.norm == "none" and not self.minibatch_std
 
     @nn.compact
-    def __call__(self, x: Array, labels: Array | None = None, *, train: bool):
+    def __call__(
+        self, x: Array, condition: Array | None = None, *, train: bool
+    ) -> Array:
         """Maps `[batch, *shape]` (and labels `[batch]`) to logits `[batch]`."""
         _, halvings = stages(self.shape)
         if self.norm not in NORMS:
             raise unknown("norm", str(self.norm), NORMS)
         classes = classes_by_conditioning(
-            self.conditioning, self.num_classes, D_CONDITIONING
+            self.conditioning, self.num_classes, D_CONDITIONING, condition
         )
         down = functools.partial(Conv, kernel_init=_init)
         wrap, normed = wrapper(self.spectral_norm), self.norm == "batch"
         norm = batch_norm(train) if normed else lambda h: h
 
-        h = LabelledExamples(classes["concatenation"])(x, labels)
+        h = LabelledExamples(classes["concatenation"])(x, condition)
         h = nn.leaky_relu(wrap(down(self.width))(h), 0.2)
         for i in range(1, halvings):
             h = wrap(down(self.width << i, use_bias=not normed))(h)
             h = nn.leaky_relu(norm(h), 0.2)
         h = append_deviation(h, self.minibatch_std).reshape(len(h), -1)
         logits = Logits(classes["projection"], _init, wrap, classes["auxiliary"])
-        return logits(h, labels)
+        return logits(h, condition)

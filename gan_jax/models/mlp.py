@@ -3,7 +3,6 @@
 import math
 
 import flax.linen as nn
-import jax.numpy as jnp
 from jax import Array
 
 from gan_jax.errors import UserError
@@ -16,14 +15,14 @@ from gan_jax.layers.labels import (
     classes_by_conditioning,
 )
 from gan_jax.layers.minibatch import append_deviation
+from gan_jax.layers.output import finish
 from gan_jax.layers.spectral import wrapper
 
 MAX_DEPTH = 1000  # every layer is traced
-OUTPUTS = {"tanh": jnp.tanh, "sigmoid": nn.sigmoid, "linear": lambda x: x}
 
 
 def layers(depth: int) -> range:
-    """Returns the hidden layers' numbers.
+    """Returns the numbers of the hidden layers.
 
     Raises:
       UserError: they are too many to trace.
@@ -37,13 +36,13 @@ class Generator(nn.Module):
     """Latents through ReLU layers to an example.
 
     Attributes:
-      shape: of one example, `(height, width, channels)` or `(2,)` for points.
+      shape: of one example, any.
       num_classes: 0 for an unconditional generator.
       width: units of each hidden layer.
       depth: hidden layers.
-      output: 'tanh' or 'sigmoid' for images, 'linear' for points.
+      output: 'tanh' or 'sigmoid' for bounded examples, 'linear' for others.
       conditioning: how labels enter, 'concatenation' (the default).
-      dropout: rate of the dropout in each hidden layer, at test too; 0 for none.
+      dropout: rate in each hidden layer, in sampling too; 0 for none.
       spectral_norm: whether the weights are spectrally normalised.
     """
 
@@ -56,8 +55,15 @@ class Generator(nn.Module):
     dropout: float = 0.0
     spectral_norm: bool = False
 
+    @property
+    def streams(self) -> tuple[str, ...]:
+        """The random streams that the network needs."""
+        return ("dropout",) if self.dropout else ()
+
     @nn.compact
-    def __call__(self, latents: Array, labels: Array | None = None, *, train: bool):
+    def __call__(
+        self, latents: Array, condition: Array | None = None, *, train: bool
+    ) -> Array:
         """Maps `[batch, size]` (and labels `[batch]`) to `[batch, *shape]`."""
         if self.conditioning == "batch_norm":
             raise UserError(
@@ -65,22 +71,22 @@ class Generator(nn.Module):
                 "normalisation (valid: concatenation)"
             )
         classes = classes_by_conditioning(
-            self.conditioning, self.num_classes, ("concatenation",)
+            self.conditioning, self.num_classes, ("concatenation",), condition
         )
         wrap, drop = wrapper(self.spectral_norm), lasting_dropout(self.dropout)
 
-        h = LabelledLatents(classes["concatenation"])(latents, labels)
+        h = LabelledLatents(classes["concatenation"])(latents, condition)
         for _ in layers(self.depth):
             h = nn.relu(drop(wrap(nn.Dense(self.width))(h)))
         x = wrap(nn.Dense(math.prod(self.shape)))(h)
-        return OUTPUTS[self.output](x).reshape(-1, *self.shape)
+        return finish(x, self.output).reshape(len(latents), *self.shape)
 
 
 class Discriminator(nn.Module):
     """An example through LeakyReLU layers to a logit.
 
     Attributes:
-      shape: of one example.
+      shape: of one example, any.
       num_classes: 0 for an unconditional discriminator.
       width: units of each hidden layer.
       depth: hidden layers.
@@ -101,25 +107,29 @@ class Discriminator(nn.Module):
     spectral_norm: bool = False
     minibatch_std: int = 0
 
+    streams = ()  # of random numbers: it draws none
+
     @property
     def per_example(self) -> bool:
-        """Whether each logit depends on its own example alone."""
+        """Whether each logit depends on one example alone."""
         return not self.minibatch_std
 
     @nn.compact
-    def __call__(self, x: Array, labels: Array | None = None, *, train: bool):
+    def __call__(
+        self, x: Array, condition: Array | None = None, *, train: bool
+    ) -> Array:
         """Maps `[batch, *shape]` (and labels `[batch]`) to logits `[batch]`."""
         classes = classes_by_conditioning(
-            self.conditioning, self.num_classes, D_CONDITIONING
+            self.conditioning, self.num_classes, D_CONDITIONING, condition
         )
         wrap = wrapper(self.spectral_norm)
 
         h = x.reshape(len(x), -1)
-        h = LabelledExamples(classes["concatenation"])(h, labels)
+        h = LabelledExamples(classes["concatenation"])(h, condition)
         for _ in layers(self.depth):
             h = nn.leaky_relu(wrap(nn.Dense(self.width))(h), self.slope)
         h = append_deviation(h, self.minibatch_std)
         logits = Logits(
             classes["projection"], wrap=wrap, auxiliary=classes["auxiliary"]
         )
-        return logits(h, labels)
+        return logits(h, condition)

@@ -20,13 +20,14 @@ from gan_jax.layers.labels import (
 )
 from gan_jax.layers.minibatch import append_deviation
 from gan_jax.layers.norm import batch_norm
+from gan_jax.layers.output import finish
 from gan_jax.layers.spectral import wrapper
 
 _sqrt2_glorot = nn.initializers.variance_scaling(2.0, "fan_avg", "uniform")
 _glorot = nn.initializers.glorot_uniform()
-_how = {"kernel": 3, "stride": 1, "padding": 1, "kernel_init": _sqrt2_glorot}
 _conv, _up_conv, _conv_pool = (
-    functools.partial(layer, **_how) for layer in (Conv, UpConv, ConvPool)
+    functools.partial(layer, kernel=3, stride=1, padding=1, kernel_init=_sqrt2_glorot)
+    for layer in (Conv, UpConv, ConvPool)
 )
 _shortcut = functools.partial(Conv, kernel=1, stride=1, padding=0, kernel_init=_glorot)
 
@@ -59,9 +60,9 @@ class Generator(nn.Module):
       shape: `(side, side, channels)`, side 32 or 64.
       num_classes: 0 for an unconditional generator.
       width: a quarter of all layers' channels at 32, the last block's at 64.
-      output: 'tanh' or 'sigmoid'.
+      output: 'tanh', 'sigmoid' or 'linear'.
       conditioning: how labels enter, 'concatenation' (the default) or 'batch_norm'.
-      dropout: rate of the dropout in the middle of each block, at test too; 0 for none.
+      dropout: rate in the middle of each block, in sampling too; 0 for none.
       spectral_norm: whether the weights are spectrally normalised.
       attention: side of the feature map that self-attention follows; 0 for none.
     """
@@ -75,28 +76,34 @@ class Generator(nn.Module):
     spectral_norm: bool = False
     attention: int = 0
 
+    @property
+    def streams(self) -> tuple[str, ...]:
+        """The random streams that the network needs."""
+        return ("dropout",) if self.dropout else ()
+
     @nn.compact
-    def __call__(self, latents: Array, labels: Array | None = None, *, train: bool):
+    def __call__(
+        self, latents: Array, condition: Array | None = None, *, train: bool
+    ) -> Array:
         """Maps `[batch, size]` (and labels `[batch]`) to `[batch, *shape]`."""
         side = _side(self.shape)
         classes = classes_by_conditioning(
-            self.conditioning, self.num_classes, G_CONDITIONING
+            self.conditioning, self.num_classes, G_CONDITIONING, condition
         )
         wrap, drop = wrapper(self.spectral_norm), lasting_dropout(self.dropout)
-        norm = batch_norm(train, classes["batch_norm"], labels)
+        norm = batch_norm(train, classes["batch_norm"], condition)
         sides = [8 << i for i in range(len(_G[side]))]
         attention = attended(self.attention, sides, f"resnet's G at {side}x{side}")
         channels = self.width * _G_FIRST[side]
 
-        h = LabelledLatents(classes["concatenation"])(latents, labels)
+        h = LabelledLatents(classes["concatenation"])(latents, condition)
         h = wrap(nn.Dense(4 * 4 * channels, kernel_init=_glorot))(h)
         h = h.reshape(-1, 4, 4, channels)
         for i, widths in enumerate(_G[side]):
             h = _Up(self.width * widths, norm, drop, wrap)(h)
             h = SelfAttention(wrap)(h) if i == attention else h
         last = wrap(_conv(self.shape[-1], kernel_init=_glorot))
-        x = last(nn.relu(norm(h)))
-        return nn.sigmoid(x) if self.output == "sigmoid" else nn.tanh(x)
+        return finish(last(nn.relu(norm(h))), self.output)
 
 
 class Discriminator(nn.Module):
@@ -123,29 +130,33 @@ class Discriminator(nn.Module):
     minibatch_std: int = 0
     attention: int = 0
 
+    streams = ()  # of random numbers: it draws none
+
     @property
     def per_example(self) -> bool:
-        """Whether each logit depends on its own example alone."""
+        """Whether each logit depends on one example alone."""
         return not self.minibatch_std
 
     @nn.compact
-    def __call__(self, x: Array, labels: Array | None = None, *, train: bool):
+    def __call__(
+        self, x: Array, condition: Array | None = None, *, train: bool
+    ) -> Array:
         """Maps `[batch, *shape]` (and labels `[batch]`) to logits `[batch]`."""
         side = _side(self.shape)
         classes = classes_by_conditioning(
-            self.conditioning, self.num_classes, D_CONDITIONING
+            self.conditioning, self.num_classes, D_CONDITIONING, condition
         )
         wrap, halvings = wrapper(self.spectral_norm), _HALVINGS[side]
         sides = [side >> min(i + 1, halvings) for i in range(len(_D[side]))]
         attention = attended(self.attention, sides, f"resnet's D at {side}x{side}")
 
-        h = LabelledExamples(classes["concatenation"])(x, labels)
+        h = LabelledExamples(classes["concatenation"])(x, condition)
         for i, widths in enumerate(_D[side]):
             h = _Down(self.width * widths, i < halvings, first=i == 0, wrap=wrap)(h)
             h = SelfAttention(wrap)(h) if i == attention else h
         h = append_deviation(nn.relu(h), self.minibatch_std).sum((1, 2))
         logits = Logits(classes["projection"], _glorot, wrap, classes["auxiliary"])
-        return logits(h, labels)
+        return logits(h, condition)
 
 
 class _Up(nn.Module):
@@ -167,7 +178,7 @@ class _Up(nn.Module):
 class _Down(nn.Module):
     features: int
     halve: bool
-    first: bool  # of the network: the image itself goes through no ReLU
+    first: bool  # of the network: no ReLU before it, on the image
     wrap: Callable
 
     @nn.compact
@@ -177,6 +188,6 @@ class _Down(nn.Module):
         h = self.wrap((_conv_pool if self.halve else _conv)(self.features))(h)
         if not self.halve and x.shape[-1] == self.features:
             return h + x
-        # Pooling commutes with a 1x1 convolution, which then has less to do.
+        # Pooling commutes with a 1x1 convolution, and is cheaper before it.
         x = average_pool(x) if self.halve else x
         return h + self.wrap(_shortcut(self.features))(x)

@@ -1,4 +1,6 @@
-import itertools
+"""The convolutions against a dense trilinear form in float64, which NumPy contracts."""
+
+import functools
 
 import flax.linen as nn
 import jax
@@ -6,10 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gan_jax.layers import conv
+from gan_jax.layers import conv, cpu_conv
 from gan_jax.layers.conv import conv2d, conv2d_transpose
 
-KEYS = jax.random.split(jax.random.key(0), 4)
+KEY = jax.random.key(0)
 CASES = [  # kernel, stride, padding, height and width
     (4, 2, 1, (8, 6)),
     (4, 2, 1, (7, 9)),  # the last window stops short of the edge
@@ -18,123 +20,220 @@ CASES = [  # kernel, stride, padding, height and width
     (1, 2, 0, (5, 7)),
     (1, 1, 0, (4, 4)),
 ]
+# Derivatives depend on the size in no other way: two cases in general position, and the
+# rest among the slow tests.
+SLOW = pytest.mark.slow
+HARD = [
+    case if i in (1, 3) else pytest.param(*case, marks=SLOW)
+    for i, case in enumerate(CASES)
+]
+IN, OUT, BATCH = 2, 3, 2
+every_case = pytest.mark.parametrize(("kernel", "stride", "padding", "size"), CASES)
+both_ways = pytest.mark.parametrize("transposed", [False, True])
 
 
-def lax_conv(x, w, stride, padding):
-    """XLA's own, which the CPU does not use here."""
-    return jax.lax.conv_general_dilated(
-        x,
-        w,
-        (stride, stride),
-        [(padding, padding)] * 2,
-        dimension_numbers=("NHWC", "HWIO", "NHWC"),
-    )
+class Trilinear:
+    """T, for which the convolution is y_k = sum_ij T_ijk x_i w_j for each example."""
 
+    def __init__(self, kernel, stride, padding, size):
+        outputs = [(n + 2 * padding - kernel) // stride + 1 for n in size]
+        self.x, self.y = (*size, IN), (*outputs, OUT)
+        self.w = (kernel, kernel, IN, OUT)
+        dense = np.zeros((*self.x, *self.w, *self.y))
+        for r, c, i, j in np.ndindex(*outputs, kernel, kernel):
+            a, b = r * stride + i - padding, c * stride + j - padding
+            if 0 <= a < size[0] and 0 <= b < size[1]:
+                for m, n in np.ndindex(IN, OUT):
+                    dense[a, b, m, i, j, m, n, r, c, n] = 1
+        sizes = [np.prod(shape) for shape in (self.x, self.w, self.y)]
+        self.dense = dense.reshape(sizes)
 
-def lax_conv_transpose(y, w, stride, padding):
-    (kernel, _, channels, _) = w.shape
-    size = [(n - 1) * stride - 2 * padding + kernel for n in y.shape[1:3]]
-    x = jax.ShapeDtypeStruct((len(y), *size, channels), y.dtype)
-    return jax.linear_transpose(lambda x: lax_conv(x, w, stride, padding), x)(y)[0]
+    def convolution(self, x, w):
+        """Maps x and w to y."""
+        y = np.einsum("ijk,bi,j->bk", self.dense, *flat(x, w), optimize=True)
+        return y.reshape(len(x), *self.y)
 
+    def input_gradient(self, w, y):
+        """Maps w and y to x."""
+        w, y = np.ravel(w), y.reshape(len(y), -1)
+        x = np.einsum("ijk,j,bk->bi", self.dense, w, y, optimize=True)
+        return x.reshape(len(x), *self.x)
 
-def operands(kernel, size, transposed):
-    w = jax.random.normal(KEYS[0], (kernel, kernel, 3, 5))
-    x = jax.random.normal(KEYS[1], (2, *size, 5 if transposed else 3))
-    return x, w
-
-
-PAIRS = {False: (conv2d, lax_conv), True: (conv2d_transpose, lax_conv_transpose)}
-
-
-@pytest.mark.parametrize("transposed", [False, True])
-@pytest.mark.parametrize(("kernel", "stride", "padding", "size"), CASES)
-def test_equals_lax_in_every_derivative(kernel, stride, padding, size, transposed):
-    x, w = operands(kernel, size, transposed)
-    dx, dw = jax.random.normal(KEYS[2], x.shape), jax.random.normal(KEYS[3], w.shape)
-
-    def everything(apply):
-        def f(x, w):
-            return apply(x, w, stride=stride, padding=padding)
-
-        def loss(x, w):  # not linear, so that no derivative vanishes
-            return jnp.square(f(x, w)).sum()
-
-        def penalised(x, w):  # as R1: the gradient of a gradient's norm
-            return jnp.square(jax.grad(loss)(x, w)).sum()
-
-        return {
-            "value": f(x, w),
-            "gradient": jax.grad(loss, (0, 1))(x, w),
-            "second": jax.grad(penalised, (0, 1))(x, w),
-            "forward": jax.jvp(f, (x, w), (dx, dw))[1],
-            "forward over reverse": jax.jvp(jax.grad(loss, (0, 1)), (x, w), (dx, dw))[
-                1
-            ],
-        }
-
-    ours, theirs = (jax.jit(everything, static_argnums=0)(f) for f in PAIRS[transposed])
-    jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(
-            a, b, rtol=2e-4, atol=2e-4 * abs(b).max()
-        ),
-        ours,
-        theirs,
-    )
-
-
-@pytest.mark.parametrize("transposed", [False, True])
-@pytest.mark.parametrize(("kernel", "stride", "padding", "size"), CASES[:4])
-def test_bfloat16_is_near_float32(kernel, stride, padding, size, transposed):
-    x, w = operands(kernel, size, transposed)
-
-    @jax.jit
-    def everything(x, w):
-        apply, _ = PAIRS[transposed]
-        y, back = jax.vjp(
-            lambda x, w: apply(x, w, stride=stride, padding=padding), x, w
+    def kernel_gradient(self, x, y):
+        """Maps x and y to w."""
+        x, y = (a.reshape(len(a), -1) for a in (x, y))
+        return np.einsum("ijk,bi,bk->j", self.dense, x, y, optimize=True).reshape(
+            self.w
         )
-        return y, back(y)
 
-    got = everything(x.astype(jnp.bfloat16), w.astype(jnp.bfloat16))
-    for low, high in zip(
-        jax.tree.leaves(got), jax.tree.leaves(everything(x, w)), strict=True
-    ):
-        assert low.dtype == jnp.bfloat16
-        np.testing.assert_allclose(
-            low.astype(jnp.float32), high, atol=0.03 * abs(high).max()
+    def seen(self, transposed):
+        """Returns f(a, w), the convolution or its transpose, and f's two transposes.
+
+        They map (out, w) to a, and (a, out) to w.
+        """
+        if transposed:
+            return (
+                lambda a, w: self.input_gradient(w, a),
+                self.convolution,
+                lambda a, out: self.kernel_gradient(out, a),
+            )
+        return (
+            self.convolution,
+            lambda out, w: self.input_gradient(w, out),
+            self.kernel_gradient,
         )
 
 
-@pytest.mark.parametrize("transposed", [False, True])
-@pytest.mark.parametrize("axes", [(0, None), (None, 0), (0, 0)])
-def test_vmap_equals_a_loop(transposed, axes):
-    apply, _ = PAIRS[transposed]
-    x, w = operands(4, (6, 6), transposed)
-    many = [
-        jnp.stack([a, 2 * a, a - 1]) if axis == 0 else a
-        for a, axis in zip((x, w), axes, strict=True)
+def flat(x, w):
+    return np.reshape(x, (len(x), -1)), np.ravel(w)
+
+
+@functools.cache
+def trilinear(*case):
+    return Trilinear(*case)
+
+
+def operands(case, *batch):
+    """Returns x, w and y of a case in float64, of values that float32 holds."""
+    random, form = np.random.default_rng(0), trilinear(*case)
+    shapes = (BATCH, *form.x), form.w, (BATCH, *form.y)
+    return [
+        random.normal(size=(*batch, *shape)).astype(np.float32).astype(np.float64)
+        for shape in shapes
     ]
 
-    def gradients(x, w):
-        return jax.grad(
-            lambda x, w: jnp.square(apply(x, w, stride=2, padding=1)).sum(), (0, 1)
-        )(x, w)
 
-    got = jax.jit(jax.vmap(gradients, in_axes=axes))(*many)
+def low(arrays, dtype=jnp.float32):
+    return [jnp.asarray(a, dtype) for a in arrays]
+
+
+def assert_near(got, wanted, error=2e-5):
+    """Compares trees, to an error relative to the largest value of each leaf."""
+
+    def near(a, b):
+        atol = error * np.abs(b).max()
+        np.testing.assert_allclose(np.asarray(a, np.float64), b, rtol=0, atol=atol)
+
+    jax.tree.map(near, got, wanted)
+
+
+@every_case
+def test_the_three_maps_on_every_platform(kernel, stride, padding, size):
+    """What a CPU runs and what GPUs and TPUs get, in float32 and bfloat16."""
+    case = kernel, stride, padding, size
+    form, wide = trilinear(*case), operands(case)
+    window = {"stride": stride, "padding": padding}
+
+    @jax.jit
+    def maps(x, w, y):
+        of_x, of_w = {"size": size, **window}, {"kernel": (kernel, kernel), **window}
+        return [
+            (
+                f(x, w, **window),
+                g(w, y, **of_x),
+                h(x, y, **of_w),
+            )
+            for f, g, h in (
+                (conv._conv_p.bind, conv._input_p.bind, conv._kernel_p.bind),
+                (conv._conv, conv._input_gradient, conv._kernel_gradient),
+            )
+        ]
+
+    x, w, y = wide
+    wanted = (
+        form.convolution(x, w),
+        form.input_gradient(w, y),
+        form.kernel_gradient(x, y),
+    )
+    for got in maps(*low(wide)):
+        assert_near(got, wanted)
+    if kernel > 1:
+        rounded = maps(*low(wide, jnp.bfloat16))
+        assert {a.dtype for a in jax.tree.leaves(rounded)} == {jnp.dtype(jnp.bfloat16)}
+        for got in rounded:
+            assert_near(got, wanted, 0.03)
+
+
+def smallest(kernel, stride, padding, size):
+    """Returns the case of the smallest size with as many outputs."""
+    steps = [(n - kernel + 2 * padding) // stride for n in size]
+    size = tuple(n * stride - 2 * padding + kernel for n in steps)
+    return kernel, stride, padding, size
+
+
+@both_ways
+@pytest.mark.parametrize(("kernel", "stride", "padding", "size"), HARD)
+def test_every_derivative(kernel, stride, padding, size, transposed):
+    case = kernel, stride, padding, size
+    case = smallest(*case) if transposed else case
+    form, (x, w, y) = trilinear(*case), operands(case)
+    a = y if transposed else x  # what is convolved with w, and the directions
+    da, dw = (np.cos(np.arange(v.size)).reshape(v.shape) for v in (a, w))
+    apply = conv2d_transpose if transposed else conv2d
+
+    @jax.jit
+    def derivatives(a, w, da, dw):
+        def f(a, w):
+            return apply(a, w, stride=stride, padding=padding)
+
+        def loss(a, w):  # not linear, so that no derivative vanishes
+            return jnp.square(f(a, w)).sum() / 2
+
+        def penalised(a, w):  # as R1: the gradient of a gradient's norm
+            return jnp.square(jax.grad(loss)(a, w)).sum() / 2
+
+        gradient = jax.grad(loss, (0, 1))
+        return {
+            "value": f(a, w),
+            "gradient": gradient(a, w),
+            "second": jax.grad(penalised, (0, 1))(a, w),
+            "forward": jax.jvp(f, (a, w), (da, dw))[1],
+            "forward over reverse": jax.jvp(gradient, (a, w), (da, dw))[1],
+        }
+
+    f, to_a, to_w = form.seen(transposed)
+    out, forward = f(a, w), f(da, w) + f(a, dw)
+    ga = to_a(out, w)
+    wanted = {
+        "value": out,
+        "gradient": (ga, to_w(a, out)),
+        "second": (to_a(f(ga, w), w), to_w(ga, out) + to_w(a, f(ga, w))),
+        "forward": forward,
+        "forward over reverse": (
+            to_a(forward, w) + to_a(out, dw),
+            to_w(da, out) + to_w(a, forward),
+        ),
+    }
+    assert_near(derivatives(*low((a, w, da, dw))), wanted, 1e-4)
+
+
+@both_ways
+@pytest.mark.parametrize("axes", [(0, None), (None, 0), (0, 0)])
+def test_vmap_maps_each_of_the_three(axes, transposed):
+    case = 4, 2, 1, (6, 6)
+    form, (x, w, y) = trilinear(*case), operands(case, 3)
+    a = y if transposed else x
+    a, w = (v if axis == 0 else v[0] for v, axis in zip((a, w), axes, strict=True))
+    apply = conv2d_transpose if transposed else conv2d
+
+    @jax.jit
+    @functools.partial(jax.vmap, in_axes=axes)
+    def maps(a, w):
+        out, back = jax.vjp(functools.partial(apply, stride=2, padding=1), a, w)
+        return out, *back(out)
+
+    got = maps(*low((a, w)))
+    f, to_a, to_w = form.seen(transposed)
     for i in range(3):
-        one = gradients(
-            *(a[i] if axis == 0 else a for a, axis in zip(many, axes, strict=True))
-        )
-        jax.tree.map(
-            lambda a, b: np.testing.assert_allclose(a[i], b, rtol=1e-4, atol=1e-3),  # noqa: B023
-            got,
-            one,
-        )
+        b, v = (v[i] if axis == 0 else v for v, axis in zip((a, w), axes, strict=True))
+        out = f(b, v)
+        wanted = [out, to_a(out, v), to_w(b, out)]
+        assert_near([leaf[i] for leaf in got], wanted)
 
 
 def test_gpus_and_tpus_get_the_plain_convolution():
-    x, w = operands(4, (8, 8), False)
+    case = 4, 2, 1, (8, 6)
+    x, w, _ = low(operands(case))
 
     def step(x, w):
         return jax.grad(lambda w: jnp.square(conv2d(x, w, stride=2, padding=1)).sum())(
@@ -146,48 +245,30 @@ def test_gpus_and_tpus_get_the_plain_convolution():
         assert ("stablehlo.convolution" in lowered.as_text()) == plain
 
 
-@pytest.mark.parametrize("use_bias", [True, False])
-def test_layers_equal_flax(use_bias):
-    x = jax.random.normal(KEYS[0], (2, 8, 8, 3))
-    ours = conv.Conv(5, use_bias=use_bias)
-    theirs = nn.Conv(5, (4, 4), 2, padding=1, use_bias=use_bias)
-    params = theirs.init(KEYS[1], x)
-    np.testing.assert_allclose(
-        ours.apply(params, x), theirs.apply(params, x), atol=1e-5
-    )
+@pytest.mark.parametrize("turn", [1, *(pytest.param(i, marks=SLOW) for i in (0, 2))])
+@every_case
+def test_every_form_is_the_same_trilinear_form(kernel, stride, padding, size, turn):
+    """The cheapest form differs from size to size; all must be right at any.
 
+    An axis has two or three forms; the columns have the one `turn` after the rows'.
+    """
+    case = kernel, stride, padding, size
+    x, w, y = operands(case)
+    rows, columns = (list(cpu_conv.choices(n, kernel, stride, padding)) for n in size)
+    assert len(rows) == len(columns) == 2 + (-(-kernel // stride) in (2, 3))
+    forms = [
+        cpu_conv.Form(stride, padding, row, columns[(i + turn) % len(columns)])
+        for i, row in enumerate(rows)
+    ]
 
-def test_the_transpose_doubles_and_has_the_convolutions_kernel():
-    x = jax.random.normal(KEYS[0], (2, 4, 4, 3))
-    up = conv.ConvTranspose(5)
-    out, params = up.init_with_output(KEYS[1], x)
-    assert out.shape == (2, 8, 8, 5)
-    assert params["params"]["kernel"].shape == (4, 4, 5, 3)
-    down = conv.Conv(3, use_bias=False)
-    y = jax.random.normal(KEYS[2], out.shape)
-    kernel = {"params": {"kernel": params["params"]["kernel"]}}
-    # <up(x), y> = <x, down(y)>: that is what transposed means (the bias starts at 0).
-    np.testing.assert_allclose(
-        (out * y).sum(), (x * down.apply(kernel, y)).sum(), rtol=1e-4
-    )
+    @jax.jit
+    def values(x, w, y):
+        products = (zip(f.X(x), f.W(w), f.Y(y), strict=True) for f in forms)
+        return [sum(((a @ b) * c).sum() for a, b, c in terms) for terms in products]
 
-
-def test_every_form_is_the_same_trilinear_form():
-    """The cheapest form differs from size to size; all must be right at any."""
-    for kernel, stride, padding, size in CASES:
-        x, w = operands(kernel, size, False)
-        y = lax_conv(x, w, stride, padding)
-        y = jax.random.normal(KEYS[2], y.shape)
-        wanted = (lax_conv(x, w, stride, padding) * y).sum()
-        axes = [list(conv._choices(n, kernel, stride, padding)) for n in size]
-        assert {len(choices) for choices in axes} == {
-            2 + (-(-kernel // stride) in (2, 3))
-        }
-        for pair in itertools.product(*axes):
-            form = conv._Form(stride, padding, *pair)
-            products = zip(form.X(x), form.W(w), form.Y(y), strict=True)
-            got = sum(((a @ b) * c).sum() for a, b, c in products)
-            np.testing.assert_allclose(got, wanted, rtol=1e-4, atol=1e-3, err_msg=pair)
+    wanted = (trilinear(*case).convolution(x, w) * y).sum()
+    for form, got in zip(forms, values(*low((x, w, y))), strict=True):
+        np.testing.assert_allclose(got, wanted, rtol=1e-4, atol=1e-3, err_msg=form)
 
 
 @pytest.mark.parametrize(
@@ -201,20 +282,65 @@ def test_every_form_is_the_same_trilinear_form():
     ],
 )
 def test_the_form_suits_the_channels(x, w, chosen):
-    form = conv._form(x, w, 2 if w[0] == 4 else 1, 1)
+    form = cpu_conv.cheapest_form(x, w, 2 if w[0] == 4 else 1, 1)
     assert all(getattr(axis, chosen) > 1 for axis in (form.rows, form.columns))
 
 
+@pytest.mark.parametrize("use_bias", [True, False])
+def test_layers_equal_flax(use_bias):
+    """Their parameters by name, shape and initial value, and what they return."""
+    x = jax.random.normal(KEY, (2, 8, 6, IN))
+
+    @jax.jit
+    def both(x):
+        layers = (
+            conv.Conv(OUT, use_bias=use_bias),
+            nn.Conv(OUT, (4, 4), 2, padding=1, use_bias=use_bias),
+        )
+        return [layer.init_with_output(KEY, x) for layer in layers]
+
+    (ours, params), (theirs, wanted) = both(x)
+    np.testing.assert_allclose(ours, theirs, atol=1e-5)
+    jax.tree.map(np.testing.assert_array_equal, params, wanted)
+
+
+def test_the_transpose_doubles_and_has_the_convolutions_kernel():
+    case = 4, 2, 1, (8, 6)
+    form, (_, w, y) = trilinear(*case), operands(case)
+    up = conv.ConvTranspose(IN)
+    params = jax.eval_shape(up.init, KEY, y)["params"]
+    assert params["kernel"].shape == w.shape
+    bias = np.arange(1.0, 1 + IN)
+    got = jax.jit(up.apply)({"params": {"kernel": w, "bias": bias}}, *low([y]))
+    assert got.shape == (BATCH, 8, 6, IN)
+    assert_near(got, form.input_gradient(w, y) + bias)
+
+
 def test_up_sampling_and_pooling_are_part_of_the_convolution():
-    x = jax.random.normal(KEYS[0], (2, 6, 8, 3))
-    how = {"kernel": 3, "stride": 1, "padding": 1}
-    plain, up, pool = (
-        layer(5, **how) for layer in (conv.Conv, conv.UpConv, conv.ConvPool)
+    """The two layers, against repetition and means around the plain one in NumPy."""
+    case, larger = (3, 1, 1, (6, 4)), (3, 1, 1, (12, 8))
+    x, w, _ = operands(case)
+    settings = {"kernel": 3, "stride": 1, "padding": 1, "use_bias": False}
+    up, pool = (layer(OUT, **settings) for layer in (conv.UpConv, conv.ConvPool))
+    assert jax.eval_shape(up.init, KEY, x)["params"]["kernel"].shape == w.shape
+
+    @jax.jit
+    def both(x, w):
+        params = {"params": {"kernel": w}}
+        sizes = conv.upsample(x), conv.average_pool(x)
+        return up.apply(params, x), pool.apply(params, x), *sizes
+
+    repeated = x.repeat(2, 1).repeat(2, 2)
+    assert_near(
+        both(*low((x, w))),
+        (
+            trilinear(*larger).convolution(repeated, w),
+            pooled(trilinear(*case).convolution(x, w)),
+            repeated,
+            pooled(x),
+        ),
     )
-    params = plain.init(KEYS[1], x)
-    np.testing.assert_allclose(
-        up.apply(params, x), plain.apply(params, conv.upsample(x)), atol=1e-5
-    )
-    pooled = conv.average_pool(plain.apply(params, x))
-    np.testing.assert_allclose(pool.apply(params, x), pooled, atol=1e-5)
-    np.testing.assert_allclose(conv.average_pool(conv.upsample(x)), x, rtol=1e-6)
+
+
+def pooled(x):
+    return sum(x[:, i::2, j::2] for i, j in np.ndindex(2, 2)) / 4

@@ -15,11 +15,14 @@ LABELS = jnp.array([2, 0, 2, 1])
 def test_each_example_gets_the_batch_norm_of_its_class(shape, train):
     x = 3 + 2 * jax.random.normal(KEYS[0], shape)
     norm = ConditionalBatchNorm(3)
-    start, variables = norm.init_with_output(KEYS[1], x, LABELS, train=train)
+    start, variables = jax.jit(norm.init_with_output, static_argnames="train")(
+        KEYS[1], x, LABELS, train=train
+    )
     stats = variables["batch_stats"]["BatchNorm_0"]
     stats = {"mean": stats["mean"] + 1, "var": stats["var"] * 3}
-    gain, bias = (jax.random.normal(key, (3, 5)) for key in KEYS[2:])
-    got, moved = norm.apply(
+    gain, bias = np.float32(np.random.default_rng(0).normal(size=(2, 3, 5)))
+    apply = jax.jit(norm.apply, static_argnames=("train", "mutable"))
+    got, moved = apply(
         {
             "params": {"gain": {"embedding": gain}, "bias": {"embedding": bias}},
             "batch_stats": {"BatchNorm_0": stats},
@@ -27,17 +30,18 @@ def test_each_example_gets_the_batch_norm_of_its_class(shape, train):
         x,
         LABELS,
         train=train,
-        mutable=["batch_stats"],
+        mutable="batch_stats",
     )
     plain = nn.BatchNorm(not train, momentum=0.9)
+    apply = jax.jit(plain.apply, static_argnames="mutable")
     for i, label in enumerate(LABELS):
-        wanted, plain_moved = plain.apply(
+        wanted, plain_moved = apply(
             {
                 "params": {"scale": 1 + gain[label], "bias": bias[label]},
                 "batch_stats": stats,
             },
             x,
-            mutable=["batch_stats"],
+            mutable="batch_stats",
         )
         np.testing.assert_allclose(got[i], wanted[i], atol=1e-5)
     jax.tree.map(
@@ -45,5 +49,5 @@ def test_each_example_gets_the_batch_norm_of_its_class(shape, train):
         moved["batch_stats"]["BatchNorm_0"],
         plain_moved["batch_stats"],
     )
-    unit, _ = plain.init_with_output(KEYS[1], x)
+    unit, _ = jax.jit(plain.init_with_output)(KEYS[1], x)
     np.testing.assert_allclose(start, unit, atol=1e-5)

@@ -26,7 +26,7 @@ def test_counts_by_hand(samples, modes, quality):
 def test_samples_of_the_ring_itself_cover_it():
     """Within three standard deviations in the plane lie 1 - exp(-9/2) = 98.9 %."""
     ring = toy.ring()
-    samples = np.asarray(ring.sample(jax.random.key(0), 2500)["image"])
+    samples = np.asarray(ring.sample(jax.random.key(0), 2500)["example"])
     modes, quality = coverage(samples, ring.centres, ring.scale)
     assert modes == 8
     assert abs(quality - (1 - np.exp(-4.5))) < 0.01

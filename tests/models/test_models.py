@@ -1,14 +1,22 @@
-import math
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gan_jax import build, generate
+from gan_jax.algorithm.spaces import OUTPUTS, Images
 from gan_jax.errors import UserError
+from gan_jax.layers.labels import D_CONDITIONING
+from gan_jax.layers.output import FUNCTIONS
+from gan_jax.models import dcgan, mlp, resnet
 
 KEY = jax.random.key(0)
+MODELS = {"mlp": mlp, "dcgan": dcgan, "resnet": resnet}
+
+
+def players(model, shape, num_classes=0, **fields):
+    """Returns both networks of a model."""
+    fields = {"shape": shape, "num_classes": num_classes} | fields
+    return MODELS[model].Generator(**fields), MODELS[model].Discriminator(**fields)
 
 
 def count(tree):
@@ -26,8 +34,8 @@ def abstract(module, x, labels=None):
 @pytest.mark.parametrize(
     ("model", "shape"),
     [
-        ("mlp", (2,)),
-        ("mlp", (28, 28, 1)),
+        # Any example: points, images, a pair or a clip, a piano roll, one number.
+        *[("mlp", s) for s in ((2,), (28, 28, 1), (2, 6, 8, 3), (5, 7, 2), ())],
         *[
             ("dcgan", (side, side, channels))
             for side in (8, 14, 28, 32, 56, 64, 128)
@@ -41,12 +49,44 @@ def abstract(module, x, labels=None):
     ],
 )
 def test_shapes(model, shape, num_classes):
-    gan = build(shape=shape, model=model, num_classes=num_classes, width=8)
+    generator, discriminator = players(model, shape, num_classes, width=8)
     labels = jnp.zeros(4, jnp.int32) if num_classes else None
-    examples, _ = abstract(gan.generator, jnp.zeros((4, 100)), labels)
+    examples, _ = abstract(generator, jnp.zeros((4, 100)), labels)
     assert examples.shape == (4, *shape)
-    logits, _ = abstract(gan.discriminator, jnp.zeros((4, *shape)), labels)
+    logits, _ = abstract(discriminator, jnp.zeros((4, *shape)), labels)
     assert logits.shape == (4,)
+
+
+@pytest.mark.parametrize("conditioning", D_CONDITIONING)
+def test_labels_stand_beside_examples_of_any_shape(conditioning):
+    module = mlp.Discriminator((2, 6, 8, 3), 3, conditioning=conditioning)
+    labels = jnp.zeros(4, jnp.int32)
+    logits, _ = abstract(module, jnp.zeros((4, 2, 6, 8, 3)), labels)
+    assert logits.shape == (4,)
+
+
+@pytest.mark.parametrize(
+    ("model", "shape"),
+    [("mlp", (2,)), ("dcgan", (8, 8, 1)), ("resnet", (32, 32, 1))],
+)
+def test_latents_of_size_zero_need_a_label_beside_them(model, shape):
+    make, nothing = MODELS[model].Generator, jnp.zeros((4, 0))
+    labels = jnp.zeros(4, jnp.int32)
+    examples, _ = abstract(make(shape, 3, width=8), nothing, labels)
+    assert examples.shape == (4, *shape)
+    message = "^latent_size is 0 and no class label is appended to the latents"
+    with pytest.raises(UserError, match=message):
+        abstract(make(shape), nothing)
+    if model != "mlp":
+        with pytest.raises(UserError, match=message):
+            abstract(make(shape, 3, conditioning="batch_norm"), nothing, labels)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_networks_name_their_random_streams(model):
+    generator, discriminator = players(model, (32, 32, 1))
+    assert generator.streams == discriminator.streams == ()
+    assert generator.clone(dropout=0.5).streams == ("dropout",)
 
 
 def conv(i, o, bias=False):
@@ -60,15 +100,15 @@ def conv3(i, o):
 # The networks' parameters, counted by hand from their definitions: the last number of
 # each row is G's, then D's.
 @pytest.mark.parametrize(
-    ("how", "g", "d"),
+    ("fields", "g", "d"),
     [
         (
-            {"shape": (28, 28, 1)},
+            {"model": "dcgan", "shape": (28, 28, 1)},
             100 * 6272 + 2 * 128 + conv(128, 64) + 2 * 64 + conv(64, 1, True),
             conv(1, 64, True) + conv(64, 128) + 2 * 128 + 6272 + 1,
         ),
         (
-            {"shape": (64, 64, 3)},
+            {"model": "dcgan", "shape": (64, 64, 3)},
             100 * 8192
             + sum(conv(c, c // 2) + 2 * c for c in (512, 256, 128))
             + 2 * 64
@@ -79,12 +119,12 @@ def conv3(i, o):
             + 1,
         ),
         (
-            {"shape": (2,), "model": "mlp", "width": 128, "latent_size": 2},
+            {"model": "mlp", "shape": (2,), "width": 128, "latent_size": 2},
             3 * 128 + 129 * 128 + 129 * 2,
             3 * 128 + 129 * 128 + 129,
         ),
         (
-            {"shape": (32, 32, 3), "model": "resnet", "latent_size": 128},
+            {"model": "resnet", "shape": (32, 32, 3), "latent_size": 128},
             129 * 4096
             + 3 * (2 * conv3(256, 256) + 256 * 257 + 4 * 256)
             + 2 * 256
@@ -93,76 +133,112 @@ def conv3(i, o):
         ),
     ],
 )
-def test_parameter_counts(how, g, d):
-    gan = build(**how)
-    _, variables = abstract(gan.generator, jnp.zeros((2, gan.latent.size)))
+def test_parameter_counts(fields, g, d):
+    fields = {"latent_size": 100} | fields
+    latents = jnp.zeros((2, fields.pop("latent_size")))
+    generator, discriminator = players(**fields)
+    _, variables = abstract(generator, latents)
     assert count(variables["params"]) == g
-    _, variables = abstract(gan.discriminator, jnp.zeros((2, *gan.shape)))
+    _, variables = abstract(discriminator, jnp.zeros((2, *fields["shape"])))
     assert count(variables["params"]) == d
 
 
 def test_dcgan_weights_start_at_a_fiftieth():
-    gan = build(shape=(28, 28, 1))
-    for module, x in (
-        (gan.generator, jnp.zeros((2, 100))),
-        (gan.discriminator, jnp.zeros((2, 28, 28, 1))),
-    ):
-        params = jax.jit(lambda m=module, x=x: m.init(KEY, x, train=True)["params"])()
+    generator, discriminator = players("dcgan", (28, 28, 1), width=16)
+
+    @jax.jit
+    def initial():
+        return [
+            module.init(KEY, x, train=True)["params"]
+            for module, x in (
+                (generator, jnp.zeros((2, 100))),
+                (discriminator, jnp.zeros((2, 28, 28, 1))),
+            )
+        ]
+
+    for params in initial():
         kernels = [
-            x
+            np.asarray(x)
             for path, x in jax.tree_util.tree_leaves_with_path(params)
             if "kernel" in jax.tree_util.keystr(path)
         ]
         assert len(kernels) == 3
         for kernel in kernels:
-            error = 5 * 0.02 / math.sqrt(2 * kernel.size)  # five standard errors
+            error = 5 * 0.02 / np.sqrt(2 * kernel.size)  # five standard errors
             np.testing.assert_allclose(kernel.std(), 0.02, atol=error)
 
 
-@pytest.mark.parametrize(
-    ("output", "low", "high"), [("tanh", -1.0, 1.0), ("sigmoid", 0.0, 1.0)]
-)
+def drawn(module, x, labels=None, scale=1.0):
+    """Returns variables for arguments, with random parameters."""
+    random = np.random.default_rng(0)
+    _, variables = abstract(module, x, labels)
+
+    def draw(path, like):
+        if path[-1].key in ("scale", "var"):
+            return np.ones(like.shape, np.float32)
+        fan_in = np.prod(like.shape[:-1]) if len(like.shape) > 1 else 1
+        return np.float32(scale * random.normal(size=like.shape) / np.sqrt(fan_in))
+
+    return jax.tree_util.tree_map_with_path(draw, variables)
+
+
+def test_every_output_has_a_range():
+    assert FUNCTIONS.keys() == OUTPUTS.keys()
+
+
+@pytest.mark.parametrize("output", OUTPUTS)
 @pytest.mark.parametrize("model", ["mlp", "dcgan"])
-def test_images_lie_in_the_range_of_the_real_ones(model, output, low, high):
-    gan = build(shape=(8, 8, 1), model=model, width=4, generator=f"output={output!r}")
-    black_and_white = jnp.array([[0, 255]], jnp.uint8)
-    np.testing.assert_allclose(gan.to_float(black_and_white), [[low, high]])
-    z = jax.random.normal(KEY, (8, 100))
-
-    @jax.jit
-    def saturated(z):
-        variables = gan.generator.init(KEY, z, train=True)
-        params = jax.tree.map(lambda p: 1000 * p, variables.pop("params"))
-        return generate(gan, {"params": params, **variables}, z)[0]
-
-    images = saturated(z)
+def test_images_lie_in_the_range_of_the_real_ones(model, output):
+    """The generator reaches both ends of its space's bounds, and goes no further."""
+    space = Images((8, 8, 1), bounds=OUTPUTS[output])
+    generator = MODELS[model].Generator(space.shape, width=4, output=output)
+    z = np.float32(np.random.default_rng(1).normal(size=(8, 100)))
+    apply = jax.jit(generator.apply, static_argnames="train")
+    images = apply(drawn(generator, z, scale=100.0), z, train=False)
+    if space.bounds is None:
+        assert images.min() < -2
+        assert images.max() > 2
+        return
+    low, high = space.bounds
     assert low <= images.min() < low + 0.2
     assert high - 0.2 < images.max() <= high
-    every = jnp.arange(256, dtype=jnp.uint8)
-    np.testing.assert_array_equal(gan.to_uint8(gan.to_float(every)), every)
+    black_and_white = jnp.array([0, 255], jnp.uint8)
+    np.testing.assert_allclose(space.encode(black_and_white), [low, high])
 
 
+@pytest.mark.parametrize("model", MODELS)
+def test_other_outputs_are_refused(model):
+    module = MODELS[model].Generator((32, 32, 1), output="tan")
+    with pytest.raises(UserError, match=r"^unknown output 'tan'; did you mean 'tanh'"):
+        abstract(module, jnp.zeros((2, 100)))
+
+
+@pytest.mark.parametrize("size", [100, 0])
 @pytest.mark.parametrize("model", ["mlp", "dcgan"])
-def test_labels_change_what_both_players_return(model):
-    gan = build(shape=(8, 8, 1), model=model, width=4, num_classes=3)
-    z, x = jnp.ones((3, 100)), jax.random.normal(KEY, (1, 8, 8, 1)).repeat(3, 0)
-    for module, given in ((gan.generator, z), (gan.discriminator, x)):
-        out, _ = jax.jit(module.init_with_output, static_argnames="train")(
-            KEY, given, jnp.arange(3), train=False
-        )
+def test_labels_change_what_both_players_return(model, size):
+    generator, discriminator = players(model, (8, 8, 1), 3, width=4)
+    x = np.float32(np.random.default_rng(1).normal(size=(1, 8, 8, 1)).repeat(3, 0))
+    labels = np.arange(3)
+    rows = [(generator, np.ones((3, size), np.float32)), (discriminator, x)]
+    for module, data in rows[: 2 if size else 1]:
+        apply = jax.jit(module.apply, static_argnames="train")
+        variables = drawn(module, data, labels)
+        out = np.asarray(apply(variables, data, labels, train=False))
         assert not np.allclose(out[0], out[1])
         assert not np.allclose(out[1], out[2])
 
 
-@pytest.mark.parametrize("shape", [(30, 30, 1), (4, 4, 1), (28, 32, 1), (2,)])
+@pytest.mark.parametrize(
+    "shape", [(30, 30, 1), (4, 4, 1), (28, 32, 1), (2,), (2, 8, 8, 1)]
+)
 def test_dcgan_refuses_what_it_cannot_make(shape):
-    gan = build(shape=shape, generator="output='tanh'")
+    generator, _ = players("dcgan", shape)
     with pytest.raises(UserError, match=r"^dcgan (cannot make|makes images)"):
-        abstract(gan.generator, jnp.zeros((2, 100)))
+        abstract(generator, jnp.zeros((2, 100)))
 
 
 @pytest.mark.parametrize("shape", [(28, 28, 1), (128, 128, 3), (32, 64, 3), (2,)])
 def test_resnet_refuses_what_it_cannot_make(shape):
-    gan = build(shape=shape, model="resnet", generator="output='tanh'")
+    generator, _ = players("resnet", shape)
     with pytest.raises(UserError, match=r"^resnet makes images of 32x32 or 64x64"):
-        abstract(gan.generator, jnp.zeros((2, 100)))
+        abstract(generator, jnp.zeros((2, 100)))
