@@ -1,8 +1,9 @@
-"""Data sources, one file a kind, and the feed that brings them to the device.
+"""Data sources, one file per kind, and the feed that brings examples to the device.
 
-A source module has one function, `load(config) -> source`. A source of images is random
-access (`len(source)`, `source[i] -> {'image': uint8 HWC, 'label': int}`) with an
-`info`; one that is drawn in the compiled step has `info` and `sample(key, n)`.
+A new source is a file with `load(config) -> source`. A source has an `info` and is
+random access, `len(source)` and `source[i] -> {"example": ..., "condition": ...}`, or
+is drawn in the compiled step, `sample(key, n)`; docs/your-own-data.md shows each kind.
+`contract.py` checks it. The order in `feed.py` is fixed: runs resume by the step alone.
 """
 
 import sys
@@ -10,28 +11,32 @@ import sys
 from ml_collections import ConfigDict
 
 from gan_jax.build import names as resolve
+from gan_jax.data import contract
 from gan_jax.errors import UserError, one_line
+
+_NOT_SOURCES = ("contract", "feed", "idx", "image", "source")
 
 
 def load(config: ConfigDict):
-    """Opens the source that `config.data.source` names.
+    """Opens the source that `config.data.source` names, and checks it.
 
     Raises:
-      UserError: there is no such source, or it cannot serve what the config asks.
+      UserError: there is no such source, it cannot provide what the config asks for,
+        or its examples do not fit their spaces.
     """
     name, here = config.data.source, sys.modules[__name__]
-    skip = ("source", "feed", "idx", "image", "png")
-    module = resolve.module("data source", name, here, skip=skip)
+    module = resolve.module("data source", name, here, skip=_NOT_SOURCES)
     load_one = getattr(module, "load", module)
     if not callable(load_one):
         raise UserError(f"data source {name!r} does not define load(config)")
     try:
         source = load_one(config)
-        available = source.info.num_examples
+        contract.check(source, name)
     except UserError:
         raise
     except Exception as error:
         raise UserError(f"data source {name!r} fails: {one_line(error)}") from error
+    available = source.info.num_examples
     if available and config.batch_size > available:
         raise UserError(
             f"batch_size is {config.batch_size} and {source.info.name} has only "

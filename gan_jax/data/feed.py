@@ -1,15 +1,15 @@
-"""How examples reach the device: what a chunk draws, and in which order.
+"""The feed to the device: what a chunk of steps draws, and in which order.
 
 A feed is a pytree with two pure functions, both called inside the compiled chunk:
 `window(step, n)` says what the `n` steps from `step` on draw, stacked along a leading
 axis, and `batch(drawn)` makes one step's batch of it, `d_updates * batch_size`
-examples. Of several replicas it is one pytree too, to be mapped over its `axes`: each
-has its own key, and all share the images.
+examples. Its leaves have an axis of replicas where `axes` says so: each replica has its
+own key, and all share the data.
 
-Sets of images go through in epochs: update number u (step * d_updates + i) belongs to
-epoch u // (num_examples // batch_size); within an epoch no example comes twice, those
-that do not fill a batch are left out, and the order is a function of (seed, epoch). So
-the step alone tells where a run is in its data, and nothing else need be saved.
+Data sets are read in epochs: update u = step * d_updates + i belongs to epoch
+u // (num_examples // batch_size). Within an epoch no example comes twice, those that do
+not fill a batch are left out, and the order is a function of (seed, epoch). So the step
+alone determines the position in the data, and nothing else has to be saved.
 """
 
 import math
@@ -25,7 +25,8 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from ml_collections import ConfigDict
 
 from gan_jax.algorithm.keys import purpose_key
-from gan_jax.data.source import Images
+from gan_jax.data import contract
+from gan_jax.data.source import InMemory
 from gan_jax.devices import mesh as sharding
 from gan_jax.devices.mesh import DATA, REPLICA
 
@@ -34,58 +35,63 @@ _READ_AHEAD = 2**28  # bytes
 
 @flax.struct.dataclass
 class Drawn:
-    """Points from a density that is sampled on the device.
+    """Examples from a density that is sampled on the device.
 
     Attributes:
-      key: the run's root key.
+      key: the root key, `[replicas]`, or one key for a single run.
       density: with `sample(key, n)`.
       size: examples in a step's batch.
+      conditional: whether batches have the conditions.
     """
 
     key: Array
     density: object = flax.struct.field(pytree_node=False)
     size: int = flax.struct.field(pytree_node=False)
+    conditional: bool = flax.struct.field(pytree_node=False, default=False)
 
     axes = 0
 
     def window(self, step: Array, n: int) -> Array:
-        """Returns the numbers of the steps."""
+        """Returns the step counters."""
         return step + jnp.arange(n)
 
     def batch(self, drawn: Array) -> dict[str, Array]:
         """Samples the density for one step."""
-        return self.density.sample(purpose_key(self.key, drawn, "data"), self.size)
+        key = purpose_key(self.key, drawn, "data")
+        batch = self.density.sample(key, self.size)
+        kept = ("example", "condition") if self.conditional else ("example",)
+        return {name: batch[name] for name in kept}
 
 
 @flax.struct.dataclass
 class Resident:
-    """A set that lives on the device whole.
+    """A data set that is on the device whole.
 
     Attributes:
-      key: the run's root key.
-      images: `[num_examples, height, width, channels]`, uint8.
-      labels: `[num_examples]`, int32.
+      key: the root key, `[replicas]`, or one key for a single run.
+      examples: `[num_examples, *shape]`, as stored.
+      conditions: `[num_examples, ...]`; None if batches have no conditions.
       batch_size: examples in a batch.
       d_updates: batches in a step.
     """
 
     key: Array
-    images: Array
-    labels: Array
+    examples: Array
+    conditions: Array | None
     batch_size: int = flax.struct.field(pytree_node=False)
     d_updates: int = flax.struct.field(pytree_node=False)
 
     @property
     def axes(self) -> "Resident":
-        """The replicas' axis of each leaf."""
-        return self.replace(key=0, images=None, labels=None)
+        """The axis of replicas of each leaf."""
+        return self.replace(key=0, examples=None, conditions=None)
 
     def window(self, step: Array, n: int) -> Array:
         """Returns the indices of the examples, `[n, d_updates * batch_size]`."""
-        per_epoch = len(self.images) // self.batch_size
+        per_epoch = len(self.examples) // self.batch_size
         updates = step * self.d_updates + jnp.arange(n * self.d_updates)
         epochs = updates // per_epoch
-        # The epochs that so many updates can touch, wherever they start.
+        # The most epochs that so many updates can be in, wherever they start.
         touched = (n * self.d_updates - 2) // per_epoch + 2
         orders = jax.lax.map(self._order, epochs[0] + jnp.arange(touched))
         orders = orders[:, : per_epoch * self.batch_size]
@@ -94,20 +100,23 @@ class Resident:
 
     def batch(self, drawn: Array) -> dict[str, Array]:
         """Gathers the examples of one step."""
-        return {"image": self.images[drawn], "label": self.labels[drawn]}
+        batch = {"example": self.examples[drawn]}
+        if self.conditions is not None:
+            batch["condition"] = self.conditions[drawn]
+        return batch
 
     def _order(self, epoch: Array) -> Array:
         key = purpose_key(self.key, epoch, "order")
-        return jax.random.permutation(key, len(self.images))
+        return jax.random.permutation(key, len(self.examples))
 
 
 @flax.struct.dataclass
 class Window:
-    """Batches that were read ahead on the hosts, for one chunk.
+    """Batches that the hosts have read ahead, for one chunk.
 
     Attributes:
-      batches: leaves `[n, d_updates, batch_size, ...]`, of several replicas
-        `[n, replicas, d_updates, batch_size, ...]`.
+      batches: leaves `[n, replicas, d_updates, batch_size, ...]`, without the axis of
+        replicas for a single run.
     """
 
     batches: dict[str, Array]
@@ -124,35 +133,44 @@ class Window:
 
 
 class Stream:
-    """A set that is read from its source while it trains.
+    """A data set that is read from its source while it trains.
 
     Each host reads the replicas, and of every batch the examples, that its devices
     need.
 
     Args:
       source: random access to examples.
-      config: the run's; its seed and batch size set the order.
+      config: of the run; its seed and batch size determine the order.
       step: the step to start from.
-      mesh: where the batches go.
+      mesh: where the batches are placed.
     """
 
     def __init__(self, source, config: ConfigDict, step: int, mesh: Mesh):
         self._source, self._config = source, config
-        lead = (REPLICA,) if config.replicas > 1 else ()
-        self._sharding = NamedSharding(mesh, PartitionSpec(None, *lead, None, DATA))
+        self._sharding = NamedSharding(mesh, PartitionSpec(None, REPLICA, None, DATA))
         parts = NamedSharding(mesh, PartitionSpec(REPLICA, DATA))
-        # Which replicas, and which examples of a batch, this host holds.
+        # Which replicas, and which examples of a batch, this host needs.
         self._held = _held(parts, (config.replicas, config.batch_size))
         self._open(step)
 
     def at(self, step: int, n: int) -> Window:
-        """Reads the batches of the next `n` steps."""
+        """Reads the batches of the next `n` steps.
+
+        Raises:
+          UserError: an example cannot be read, or does not fit its space.
+        """
         if step != self._step:
             self._open(step)
         self._step += n
         updates = range(n * self._config.d_updates)
         each = [[next(batches) for _ in updates] for batches in self._batches]
-        return Window({key: self._window(key, each, n) for key in each[0][0]})
+        batches = {"example": self._window("example", each, n)}
+        if "condition" in each[0][0]:
+            same = all(x["condition"] is x["example"] for read in each for x in read)
+            batches["condition"] = (
+                batches["example"] if same else self._window("condition", each, n)
+            )
+        return Window(batches)
 
     def _open(self, step: int) -> None:
         self._step = step
@@ -167,12 +185,12 @@ class Stream:
             .seed(config.seed + replica)
             .shuffle()
             .batch(config.batch_size, drop_remainder=True)
-            # grain is slow to touch each example
-            .map(lambda indices: _read(self._source, indices[rows]))
+            # per batch, since grain takes long per element
+            .map(lambda indices: self._batch(indices[rows]))
             .repeat()
         )
-        # A chunk is read while the one before it trains, if so much may be held.
-        size = config.replicas * config.batch_size * math.prod(self._source.info.shape)
+        # A chunk is read while the one before it trains, if memory allows.
+        size = config.replicas * config.batch_size * self._example_bytes()
         ahead = min(config.log_every * config.d_updates, _READ_AHEAD // size)
         options = grain.ReadOptions(
             num_threads=max(1, os.cpu_count() // config.replicas),
@@ -180,17 +198,34 @@ class Stream:
         )
         return iter(batches[step * config.d_updates :].to_iter_dataset(options))
 
+    def _example_bytes(self) -> int:
+        info = self._source.info
+        spaces = [info.example, info.condition if self._config.conditional else None]
+        return sum(
+            math.prod(space.shape) * space.stored_dtype.itemsize
+            for space in spaces
+            if space is not None
+        )
+
+    def _batch(self, indices: np.ndarray) -> dict[str, np.ndarray]:
+        """Reads the examples of a batch; conditions that are them are stacked once."""
+        conditional = self._config.conditional
+        read = [contract.read(self._source, i, conditional) for i in indices.tolist()]
+        batch = {"example": np.stack([x["example"] for x in read])}
+        if "condition" in read[0]:
+            same = all(x["condition"] is x["example"] for x in read)
+            batch["condition"] = (
+                batch["example"] if same else np.stack([x["condition"] for x in read])
+            )
+        return batch
+
     def _window(self, key: str, each: list[list[dict]], n: int) -> Array:
-        """Makes `[n(, replicas), d_updates, batch, ...]` of what this host has read."""
+        """Makes `[n, replicas, d_updates, batch, ...]` of what this host has read."""
+        rows = self._held[1]
         local = np.stack([[update[key] for update in updates] for updates in each], 1)
         local = local.reshape(n, -1, *local.shape[1:]).swapaxes(1, 2)
-        held = [None, self._held[0], None, self._held[1]]
-        if self._config.replicas == 1:
-            local, held = local[:, 0], [None, None, self._held[1]]
-            full = (*local.shape[:2], self._config.batch_size)
-        else:
-            full = (n, self._config.replicas, local.shape[2], self._config.batch_size)
-        shape = (*full, *local.shape[len(full) :])
+        full = (n, self._config.replicas, local.shape[2], self._config.batch_size)
+        shape, held = (*full, *local.shape[4:]), [None, self._held[0], None, rows]
         return jax.make_array_from_callback(
             shape, self._sharding, lambda index: local[_within(index, held, shape)]
         )
@@ -211,39 +246,48 @@ class Fixed:
         return self._feed
 
 
-def open_feed(source, config: ConfigDict, key: Array, step: int, mesh):
+def open_feed(
+    source, config: ConfigDict, keys: Array, step: int, mesh: Mesh
+) -> Fixed | Stream:
     """Opens the feed that fits a source.
 
     Args:
-      source: a density, a set in memory, or one to stream.
-      config: the run's.
-      key: the run's root key, or one for each replica.
+      source: a density, a set in memory, or one to stream; see `contract.check`.
+      config: of the run. Batches have conditions only if it is conditional.
+      keys: the root keys, `[replicas]`.
       step: the step to start from.
-      mesh: where resident data are placed.
+      mesh: where the data are placed.
 
     Returns:
       An object whose `at(step, n)` is the feed of the next `n` steps.
     """
     if hasattr(source, "sample"):
-        return Fixed(Drawn(key, source, config.batch_size * config.d_updates))
-    if not isinstance(source, Images):
+        size = config.batch_size * config.d_updates
+        return Fixed(Drawn(keys, source, size, bool(config.conditional)))
+    if not isinstance(source, InMemory):
         return Stream(source, config, step, mesh)
-    everywhere = sharding.replicated(mesh)
-    images, labels = (
-        sharding.put(x, everywhere) for x in (source.images, source.labels)
+    examples, conditions = _placed(source, config.conditional, mesh)
+    return Fixed(
+        Resident(keys, examples, conditions, config.batch_size, config.d_updates)
     )
-    return Fixed(Resident(key, images, labels, config.batch_size, config.d_updates))
 
 
-def _read(source, indices: np.ndarray) -> dict[str, np.ndarray]:
-    examples = [source[index] for index in indices.tolist()]
-    images = np.stack([example["image"] for example in examples])
-    labels = np.array([example["label"] for example in examples], np.int32)
-    return {"image": images, "label": labels}
+def _placed(
+    source: InMemory, conditional: bool, mesh: Mesh
+) -> tuple[Array, Array | None]:
+    """Places a whole copy of the arrays on each device."""
+    everywhere = NamedSharding(mesh, PartitionSpec())
+    examples = sharding.put(source.examples, everywhere)
+    if not conditional or source.conditions is None:
+        return examples, None
+    if source.conditions is source.examples:
+        return examples, examples
+    dtype = source.info.condition.stored_dtype
+    return examples, sharding.put(source.conditions.astype(dtype), everywhere)
 
 
 def _held(parts: NamedSharding, shape: tuple[int, int]) -> list[np.ndarray]:
-    """Returns for each axis the indices that some device of this host holds."""
+    """Returns for each axis the indices that some device of this host needs."""
     blocks = parts.addressable_devices_indices_map(shape).values()
     return [
         np.unique(np.concatenate([np.arange(n)[block[axis]] for block in blocks]))
@@ -252,7 +296,7 @@ def _held(parts: NamedSharding, shape: tuple[int, int]) -> list[np.ndarray]:
 
 
 def _within(index: tuple, held: list, shape: tuple[int, ...]) -> tuple[slice, ...]:
-    """Turns an index into the whole into one into the part that is held."""
+    """Turns an index into the whole array into one into the part of this host."""
     moved = []
     for part, n, indices in zip(index, shape, held, strict=False):
         start, stop, _ = part.indices(n)

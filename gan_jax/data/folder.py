@@ -1,4 +1,4 @@
-"""A folder of image files: its sub-folders are the classes."""
+"""A folder of image files, whose sub-folders are the classes."""
 
 import functools
 import math
@@ -13,23 +13,24 @@ import numpy as np
 from absl import logging
 from ml_collections import ConfigDict
 
+from gan_jax.algorithm.spaces import Classes, Images
 from gan_jax.data.image import Encoded, decode
-from gan_jax.data.source import Images, Info, fingerprint
+from gan_jax.data.source import Info, InMemory, fingerprint
 from gan_jax.errors import UserError, one_line, printable
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 
 
-def load(config: ConfigDict) -> Images | Encoded:
+def load(config: ConfigDict) -> InMemory | Encoded:
     """Opens the tree of images under `config.data.data_dir`.
 
-    Each sub-folder that holds images, at any depth, is a class, in the order of their
-    names; images directly inside have no labels. Links are followed, but no folder is
-    visited twice. Every file is decoded once: what cannot be read is left out with a
-    warning, or refused from 1 % on.
+    Each sub-folder with images, at any depth, is a class, in alphabetical order; images
+    directly in the folder have no labels. Links are followed, but no folder is visited
+    twice. Every file is decoded once: files that cannot be read are left out with a
+    warning, or refused if they are 1 % or more.
 
     Raises:
-      UserError: there is no such folder, it holds no images or images that do not go
+      UserError: the folder does not exist, has no images or images that do not fit
         together, or too many of them cannot be read.
     """
     root = _directory(config.data.data_dir)
@@ -39,14 +40,14 @@ def load(config: ConfigDict) -> Images | Encoded:
     paths, labels = [paths[i] for i in good], labels[good]
     info = Info(
         name=f"folder:{printable(root.name)}",
-        shape=images[0].shape,
-        num_classes=num_classes,
+        example=Images(images[0].shape),
+        condition=Classes(num_classes) if num_classes else None,
         num_examples=len(paths),
         fingerprint=fingerprint(crcs, labels),
         note=note,
     )
     if len(images) == len(paths):
-        return Images(info, np.stack(images), labels)
+        return InMemory(info, np.stack(images), labels if num_classes else None)
     return Encoded(info, list(zip(map(str, paths), labels.tolist(), strict=True)))
 
 
@@ -63,7 +64,7 @@ def _find(root: Path) -> tuple[list[Path], np.ndarray, int]:
     """Lists the images in a fixed order, with their labels and the number of classes.
 
     Raises:
-      UserError: there are none, or some lie beside the folders of the classes.
+      UserError: there are none, or some are next to the folders of the classes.
     """
     homes = _homes(root)
     folders = sorted(p for p in root.iterdir() if p.is_dir() and _entered(p, homes))
@@ -88,7 +89,7 @@ def _walk(folder: Path, homes: dict[str, Path]) -> Iterator[Path]:
 
 
 def _homes(root: Path) -> dict[str, Path]:
-    """Maps each real folder in the tree to the path it has there without links."""
+    """Maps each real folder in the tree to its path without links."""
     homes = {}
     for home, folders, _ in os.walk(root):
         folders[:] = filter(_visible, folders)
@@ -97,9 +98,10 @@ def _homes(root: Path) -> dict[str, Path]:
 
 
 def _entered(folder: Path, homes: dict[str, Path]) -> bool:
-    """Tells whether to visit a folder by this path, the first but for its home's.
+    """Tells whether to visit a folder by this path.
 
-    Links may lead to a folder along many paths, and round in circles.
+    Links may lead to a folder along many paths, and in circles. A folder is visited by
+    its path without links if that is in the tree, else by the first that is found.
     """
     if not _visible(folder.name):
         return False
@@ -120,8 +122,8 @@ def _decode_all(
     """Decodes every file once.
 
     Returns:
-      The indices of those that can be read, their checksums, their images (only the
-      first if all together exceed `limit` bytes), and a note on those that cannot.
+      The indices of the files that can be read, the checksums of their images, these
+      images (only the first if all exceed `limit` bytes), and a note on the others.
     """
     by_channels: dict[int, list[int]] = {}
     failed, crcs, images = [], [], []
@@ -141,10 +143,12 @@ def _decode_all(
 
 
 def _in_order(paths: list[Path], size: int) -> Iterator[np.ndarray | Exception]:
-    # Bounds what is decoded and not yet used, to a quarter of a gigabyte.
+    # At most a quarter of a gigabyte of decoded images waits to be used.
     slab = min(1024, max(1, 2**28 // (3 * size * size)))
     with ThreadPoolExecutor() as pool, warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # Pillow's, of what can be read
+        warnings.simplefilter(
+            "ignore", UserWarning
+        )  # of Pillow, about files that it can read
         for start in range(0, len(paths), slab):
             read = functools.partial(_try_decode, size=size)
             yield from pool.map(read, paths[start : start + slab])
@@ -152,7 +156,7 @@ def _in_order(paths: list[Path], size: int) -> Iterator[np.ndarray | Exception]:
 
 def _try_decode(path: Path, size: int) -> np.ndarray | Exception:
     try:
-        if path.exists() and not path.is_file():  # a pipe would be waited for
+        if path.exists() and not path.is_file():  # opening a pipe would block
             raise ValueError("it is not a file")
         return decode(str(path), size)
     except Exception as error:  # damaged files raise anything
@@ -160,7 +164,7 @@ def _try_decode(path: Path, size: int) -> np.ndarray | Exception:
 
 
 def _check_readable(root: Path, failed: list[str], number: int) -> str:
-    """Warns of the files that cannot be read, and returns the warning."""
+    """Logs a warning about files that cannot be read, and returns it."""
     if not failed:
         return ""
     which = "; ".join(failed[:3]) + ("; ..." if failed[3:] else "")

@@ -1,17 +1,16 @@
-"""From an encoded image to the square uint8 array that an experiment asks for."""
+"""Decodes image files to the square uint8 arrays that an experiment asks for."""
 
 import io
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from gan_jax.data import png
 from gan_jax.data.source import TOO_MANY_PIXELS, Info, check_pixels
 
-# What Pillow may open: it knows forty formats more, and runs programs for some.
+# What Pillow may open: it knows forty more formats, and runs programs for some.
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
 _BOMB = (Image.DecompressionBombError, Image.DecompressionBombWarning)
 warnings.simplefilter("error", Image.DecompressionBombWarning)  # as Pillow advises
@@ -23,23 +22,19 @@ def decode(file: str | bytes, size: int, channels: int = 0) -> np.ndarray:
     """Reads one image (of an animation, the first frame).
 
     Args:
-      file: a path, or what the file holds.
+      file: a path, or the content of the file.
       size: height and width of the result.
-      channels: 1 (grey) or 3 (RGB); 0 keeps what the file holds.
+      channels: 1 (grey) or 3 (RGB); 0 for those of the file.
 
     Returns:
       `[size, size, channels]`, uint8.
 
     Raises:
-      ValueError: the image has too many pixels; no memory was taken for them.
-      Exception: it is damaged, or of none of the `FORMATS`.
+      ValueError: the image has too many pixels; no memory is allocated for them.
+      Exception: it is damaged, or in none of the `FORMATS`.
     """
     check_pixels(size, size)
-    if isinstance(file, bytes):
-        plain = png.decode(file) if channels == 1 else None
-        if plain is not None and plain.shape == (size, size):
-            return plain[..., None]
-        file = io.BytesIO(file)
+    file = io.BytesIO(file) if isinstance(file, bytes) else file
     try:
         with Image.open(file, formats=FORMATS) as image:
             check_pixels(*image.size)
@@ -51,9 +46,9 @@ def decode(file: str | bytes, size: int, channels: int = 0) -> np.ndarray:
 
 
 def flatten(image: Image.Image, channels: int) -> Image.Image:
-    """Converts any mode to grey or RGB with eight bits a channel.
+    """Converts any mode to grey or RGB with eight bits per channel.
 
-    Transparent images are laid on white: what lies under transparent pixels is
+    Transparent images are composited on white: the colour of transparent pixels is
     arbitrary, and soft edges keep the colours that a viewer shows.
     """
     if image.mode in ("I", "F"):
@@ -82,20 +77,34 @@ def resize_and_crop(image: Image.Image, size: int) -> Image.Image:
     return image.resize((size, size), Image.Resampling.LANCZOS, box=box)
 
 
+def resize_grey(pixels: np.ndarray, size: int) -> np.ndarray:
+    """Brings `[height, width]`, uint8, to `[size, size, 1]`."""
+    return np.asarray(resize_and_crop(Image.fromarray(pixels), size))[..., None]
+
+
 class Encoded(Sequence):
-    """A source that decodes each image when it is asked for.
+    """A source that decodes each image when it is read.
 
     Args:
-      info: its description; images are brought to `info.shape`.
-      records: random access to pairs of a file, as `decode` takes it, and a label.
+      info: its description; `info.example` is a space of square images.
+      records: random access to pairs of an encoded image and a label.
+      decode: maps an encoded image, the size and the channels to the example.
     """
 
-    def __init__(self, info: Info, records: Sequence[tuple[str | bytes, int]]):
-        self.info, self.records = info, records
+    def __init__(
+        self,
+        info: Info,
+        records: Sequence[tuple[Any, int]],
+        decode: Callable[[Any, int, int], np.ndarray] = decode,
+    ):
+        self.info, self.records, self.decode = info, records, decode
 
     def __len__(self) -> int:
         return len(self.records)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        file, label = self.records[index]
-        return {"image": decode(file, *self.info.shape[1:]), "label": int(label)}
+        encoded, label = self.records[index]
+        example = {"example": self.decode(encoded, *self.info.example.shape[1:])}
+        if self.info.condition is None:
+            return example
+        return example | {"condition": label}

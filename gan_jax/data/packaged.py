@@ -1,37 +1,37 @@
-"""Small samples that come with the package: no download, no preparation."""
+"""Small samples that are part of the package: no download, no preparation."""
 
 import math
 from pathlib import Path
 
 import numpy as np
 from ml_collections import ConfigDict
-from PIL import Image
 
-from gan_jax.data.image import resize_and_crop
-from gan_jax.data.source import Images, Info, fingerprint
+from gan_jax.algorithm.spaces import Classes, Images
+from gan_jax.data.image import resize_grey
+from gan_jax.data.source import Info, InMemory, fingerprint
 from gan_jax.errors import UserError, one_line, unknown
 
 SPLITS = ("train", "test")
-_MAX_BYTES = 2**32  # of the images enlarged
+_MAX_BYTES = 2**32  # of the enlarged images
 _HOME = Path(__file__).parent
 
 
 def names() -> list[str]:
-    """Lists the sets of which a sample is packaged."""
+    """Lists the sets that have a packaged sample."""
     return sorted(p.name.removesuffix("_sample") for p in _HOME.glob("*_sample"))
 
 
 def path(name: str) -> Path:
-    """Returns where the sample of the set `name` lies."""
+    """Returns the file with the sample of the set `name`."""
     return _HOME / f"{name}_sample" / f"{name}_sample.npz"
 
 
-def load(config: ConfigDict) -> Images:
+def load(config: ConfigDict) -> InMemory:
     """Opens the packaged sample of `config.data.name`.
 
     Raises:
-      UserError: there is none of that name, or no such split in it; it is damaged, or
-        would be too large.
+      UserError: there is no sample of that name, or no such split in it; the file is
+        damaged, or the images would be too large.
     """
     name, split = config.data.name, config.data.split
     if name not in names():
@@ -41,17 +41,17 @@ def load(config: ConfigDict) -> Images:
     try:
         with np.load(path(name), allow_pickle=False) as arrays:
             images, labels = arrays[f"{split}_images"], arrays[f"{split}_labels"]
-    except Exception as error:  # NumPy has no one type for what may be wrong
+    except Exception as error:  # NumPy raises many types
         raise UserError(f"cannot read {path(name)} ({one_line(error)})") from error
     images = _resize(images, config.image_size)
     info = Info(
         name=f"packaged:{name}[{split}]",
-        shape=images.shape[1:],
-        num_classes=int(labels.max()) + 1,
+        example=Images(images.shape[1:]),
+        condition=Classes(int(labels.max()) + 1),
         num_examples=len(images),
         fingerprint=fingerprint(images, labels),
     )
-    return Images(info, images, labels)
+    return InMemory(info, images, labels)
 
 
 def _resize(images: np.ndarray, size: int) -> np.ndarray:
@@ -62,5 +62,4 @@ def _resize(images: np.ndarray, size: int) -> np.ndarray:
         raise UserError(
             f"image_size is {size}: the packaged sample can be enlarged to {most}"
         )
-    resized = [resize_and_crop(Image.fromarray(image), size) for image in images]
-    return np.stack(resized)[..., None]
+    return np.stack([resize_grey(image, size) for image in images])

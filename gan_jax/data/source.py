@@ -1,4 +1,4 @@
-"""What every data source is: random access to examples, and what they look like."""
+"""What every data source offers: a description, and random access to examples."""
 
 import dataclasses
 import zlib
@@ -7,52 +7,71 @@ from typing import Any
 
 import numpy as np
 
-MAX_PIXELS = 2**26  # of one image: a file of kilobytes may stand for gigabytes
+from gan_jax.algorithm.spaces import Space
+
+MAX_PIXELS = 2**26  # of one image: a file of kilobytes may expand to gigabytes
 TOO_MANY_PIXELS = f"more than the {MAX_PIXELS >> 20} megapixels an image may have"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Info:
-    """What is known of a data set before any of it is used.
+    """What is known about a data set before any example is read.
 
     Attributes:
-      name: what the run calls it, e.g. `tfds:mnist/3.0.1[train]`.
-      shape: of one example: `(height, width, channels)`, or `(2,)` for points.
-      num_classes: labels are 0 … num_classes - 1; 0 where there are none.
-      num_examples: how many there are; 0 where they are drawn without end.
-      fingerprint: changes when the data do; a resumed run must find the same.
-      note: what the user should be told about the choice of the data, else ''.
+      name: of the set in logs and records, e.g. `tfds:mnist/3.0.1[train]`.
+      example: the space of one example.
+      condition: the space of what both players are told about an example; None if the
+        set has no conditions.
+      num_examples: how many there are; 0 if they are drawn without end.
+      fingerprint: changes when the data change; a resumed run must find the same.
+      note: what the user should know about the choice of the data, else ''.
     """
 
     name: str
-    shape: tuple[int, ...]
-    num_classes: int
+    example: Space
+    condition: Space | None
     num_examples: int
     fingerprint: str
     note: str = ""
 
 
-class Images(Sequence):
-    """A source that lies in memory whole.
+class InMemory(Sequence):
+    """A source whose examples are in memory; it is placed on the device whole.
 
     Args:
       info: its description.
-      images: `[num_examples, height, width, channels]`, uint8.
-      labels: `[num_examples]`, integers.
+      examples: `[num_examples, *info.example.shape]`, uint8 if the space has bounds,
+        else float32.
+      conditions: `[num_examples, *info.condition.shape]`, integers for classes; None if
+        there are none. If each condition is the example itself, pass the same array:
+        it is then placed on the device once.
     """
 
-    def __init__(self, info: Info, images: np.ndarray, labels: np.ndarray):
-        self.info, self.images, self.labels = info, images, labels.astype(np.int32)
+    def __init__(
+        self, info: Info, examples: np.ndarray, conditions: np.ndarray | None = None
+    ):
+        self.info, self.examples = info, np.asarray(examples)
+        self.conditions = conditions
+        if conditions is not None:
+            same = conditions is examples
+            self.conditions = self.examples if same else np.asarray(conditions)
 
     def __len__(self) -> int:
-        return len(self.images)
+        return len(self.examples)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        return {"image": self.images[index], "label": int(self.labels[index])}
+        example = self.examples[index]
+        if self.conditions is None:
+            return {"example": example}
+        same = self.conditions is self.examples
+        return {
+            "example": example,
+            "condition": example if same else self.conditions[index],
+        }
 
 
 def check_pixels(width: int, height: int) -> None:
-    """Checks the size of an image before it is decoded, or made.
+    """Checks the size of an image before it is decoded or enlarged.
 
     Raises:
       ValueError: it has more than `MAX_PIXELS`.

@@ -1,51 +1,62 @@
-"""Image sets of TensorFlow Datasets, prepared and read without TensorFlow."""
+"""Image sets of TensorFlow Datasets, read without TensorFlow."""
 
 import contextlib
 import dataclasses
 import importlib.util
 import math
 import os
+import re
 import sys
 import threading
 import urllib.request
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from etils import epath
 from ml_collections import ConfigDict
 
+from gan_jax.algorithm.spaces import Classes, Images
 from gan_jax.data import idx, packaged
 from gan_jax.data.image import Encoded, decode
-from gan_jax.data.source import Images, Info, fingerprint
+from gan_jax.data.source import Info, InMemory, fingerprint
 from gan_jax.errors import UserError, one_line, unknown
+
+# SET, SET/CONFIG, SET:VERSION, or both, with a namespace of TFDS before them.
+_NAME = re.compile(
+    r"(?P<set>([\w-]+:)?[a-zA-Z]\w*)(/(?!\.\.?(:|$))[\w+.-]+)?(:[\d*]+(\.[\d*]+){2})?"
+)
 
 
 class _Unavailable(Exception):
-    """The set cannot be had here; says why."""
+    """The set is not available here; says why."""
 
 
-def load(config: ConfigDict) -> Images | Encoded:
-    """Opens the TFDS set `config.data.name`, preparing it first where need be.
+def load(config: ConfigDict) -> InMemory | Encoded:
+    """Opens the TFDS set `config.data.name`, preparing it first if necessary.
 
-    A prepared set under `config.data.data_dir` comes first, then the files in
-    `config.data.manual_dir`, then a download, then a packaged sample.
+    A prepared set under `config.data.data_dir` is preferred. MNIST and Fashion-MNIST
+    are also read from their idx files, in `config.data.manual_dir` or downloaded, and
+    MNIST falls back on the packaged sample.
 
     Raises:
-      UserError: there is no such set or split, it holds no images, or it cannot be had.
+      UserError: there is no such set or split, it has no images, or it is unavailable.
     """
     data = config.data
     try:
-        _look(data)
-        builder = _prepared(data) or _prepare(data)
+        builder = _prepared(data) if _may_be_prepared(data) else None
+        if builder is None and _set(data.name) in idx.URLS:
+            return idx.load(_set(data.name), _idx_files(data), config)
+        builder = builder or _prepare(data)
     except _Unavailable as why:
         return _packaged(config, str(why))
     return _open(builder, config)
 
 
 def unreachable(url: str, seconds: float = 8.0) -> str:
-    """Tells within `seconds` why `url` cannot be downloaded; '' if it can."""
+    """Returns within `seconds` why `url` cannot be downloaded; '' if it can."""
     reason = [f"no answer within {seconds:g} s"]
 
     def probe():
@@ -53,10 +64,10 @@ def unreachable(url: str, seconds: float = 8.0) -> str:
             with urllib.request.urlopen(url, timeout=seconds) as response:
                 response.read(1)
             reason.append("")
-        except Exception as error:  # whatever it is, the download would meet it too
+        except Exception as error:  # whatever it is, a download would fail too
             reason.append(one_line(error))
 
-    # A thread that may be left behind: the look-up of a host obeys no time-out.
+    # A thread that may be abandoned: looking up a host ignores the time-out.
     thread = threading.Thread(target=probe, daemon=True)
     thread.start()
     thread.join(seconds)
@@ -66,36 +77,57 @@ def unreachable(url: str, seconds: float = 8.0) -> str:
 # Finding and preparing.
 
 
-def _look(data: ConfigDict) -> None:
-    """Finds without TFDS, which takes long to import, that a set cannot be had.
+def _may_be_prepared(data: ConfigDict) -> bool:
+    """Tells, if possible without TFDS, which takes long to import."""
+    if data.name not in idx.URLS or "tensorflow_datasets" in sys.modules:
+        return True  # with TFDS more folders may be registered
+    return (_root(data) / data.name).exists()
 
-    Raises:
-      _Unavailable: there is no folder of that set, and its files cannot be downloaded.
-    """
-    if data.name not in idx.URLS or data.manual_dir:
-        return
-    if "tensorflow_datasets" in sys.modules:  # more folders may be registered with it
-        return
+
+def _root(data: ConfigDict) -> os.PathLike:
+    """Returns the folder of the prepared sets."""
     default = os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")
-    root = epath.Path(data.data_dir or default).expanduser()
-    if not (root / data.name).exists():
-        _check_reachable(data, root, idx.urls(data.name)[0])
+    return epath.Path(data.data_dir or default).expanduser()
 
 
-def _check_reachable(data: ConfigDict, root: os.PathLike, url: str) -> None:
+def _check_reachable(data: ConfigDict, url: str) -> None:
     if reason := unreachable(url):
         raise _Unavailable(
-            f"{data.name} is not prepared in {root} and {url} cannot be reached "
+            f"{data.name} is not prepared in {_root(data)} and {url} cannot be reached "
             f"({reason})"
         )
+
+
+def _idx_files(data: ConfigDict) -> list[Path]:
+    """Returns the idx files of MNIST or Fashion-MNIST, downloading them once."""
+    name = _set(data.name)
+    if name != data.name:
+        _builder(data)  # refuses a version or config that does not exist
+    if data.manual_dir:
+        return idx.find(data.manual_dir)
+    folder = Path(_root(data), "downloads", name)
+    if not folder.is_dir():
+        if "://" in os.fspath(_root(data)):
+            raise _Unavailable(f"{data.name} is not prepared in {_root(data)}")
+        _check_reachable(data, idx.urls(name)[0])
+        try:
+            idx.download(name, folder)
+        except Exception as error:
+            raise _Unavailable(
+                f"{data.name} is not prepared in {_root(data)}; downloading it fails "
+                f"({one_line(error)})"
+            ) from error
+    return idx.find(folder)
 
 
 def _prepared(data: ConfigDict) -> Any | None:
     """Returns a builder that reads the prepared set, if there is one."""
     import tensorflow_datasets as tfds
 
-    _parse(data.name)
+    _set(data.name)
     try:
+        # Not public, but only it finds the newest version and the default config of a
+        # set without the code that prepared it; the public `tfds.builder` prefers code.
         return tfds.core.read_only_builder.builder_from_files(
             data.name, data_dir=_data_dir(data)
         )
@@ -108,16 +140,14 @@ def _prepared(data: ConfigDict) -> Any | None:
 def _prepare(data: ConfigDict) -> Any:
     """Prepares the set and returns a builder that reads it."""
     builder = _builder(data)
-    missing = f"{data.name} is not prepared in {builder.data_dir_root}"
+    missing = f"{data.name} is not prepared in {_root(data)}"
     if _needs_tensorflow(builder):
         raise _Unavailable(f"{missing} and preparing it needs TensorFlow")
-    url = "" if data.manual_dir else _url(builder)
+    url = "" if data.manual_dir else next(iter(builder.url_infos or ()), "")
     if url:
-        _check_reachable(data, builder.data_dir_root, url)
+        _check_reachable(data, url)
     try:
         _run(builder, data.manual_dir)
-    except UserError:
-        raise
     except Exception as error:
         if not _prepared(data):  # another process may have been first
             kind = UserError if data.manual_dir else _Unavailable
@@ -129,67 +159,51 @@ def _builder(data: ConfigDict) -> Any:
     """Makes the builder that can prepare the set."""
     import tensorflow_datasets as tfds
 
-    name, options = _parse(data.name)
-    valid = tfds.list_builders(with_community_datasets=False)
+    name, valid = _set(data.name), tfds.list_builders(with_community_datasets=False)
     if name not in valid:
         raise unknown("TFDS data set", name, valid)
-    cls = idx.builder_class(name) if name in idx.URLS else tfds.builder_cls(name)
     try:
-        return cls(data_dir=_data_dir(data), **options)
+        return tfds.builder(data.name, data_dir=_data_dir(data))
     except Exception as error:
         raise UserError(f"cannot open {data.name} ({one_line(error)})") from error
 
 
 def _run(builder: Any, manual_dir: str) -> None:
-    """Writes the set in one piece: into a folder beside its own, then renamed."""
-    from tensorflow_datasets.core.download import DownloadConfig
+    """Writes the set into a folder that TFDS renames when it is complete."""
+    import tensorflow_datasets as tfds
 
-    builder.manual_dir = manual_dir
-    options = DownloadConfig(manual_dir=manual_dir or None)
+    options = tfds.download.DownloadConfig(manual_dir=manual_dir or None)
     with contextlib.redirect_stdout(sys.stderr):  # stdout belongs to the command
         builder.download_and_prepare(
             download_config=options, file_format="array_record"
         )
 
 
-def _parse(name: str) -> tuple[str, dict[str, Any]]:
-    """Splits `set/config:version` into the set and options of its builder."""
-    from tensorflow_datasets.core.naming import parse_builder_name_kwargs
+def _set(name: str) -> str:
+    """Returns the set of `SET/CONFIG:VERSION`.
 
-    try:
-        parsed, options = parse_builder_name_kwargs(name)
-    except ValueError:
-        parsed, options = None, {}
-    # TFDS would read a path to elsewhere too, and NAME/KEY=VALUE.
-    if not parsed or "=" in name or options.get("config") in (".", ".."):
-        raise UserError(
-            f"cannot read the TFDS data set {name!r}: write NAME, NAME/CONFIG or "
-            "NAME:VERSION"
-        )
-    return str(parsed), options
+    Raises:
+      UserError: the name is of another form; TFDS would read paths to elsewhere too.
+    """
+    if match := _NAME.fullmatch(name):
+        return match["set"]
+    raise UserError(
+        f"cannot read the TFDS data set {name!r}: write NAME, NAME/CONFIG or "
+        "NAME:VERSION"
+    )
 
 
 def _data_dir(data: ConfigDict) -> str | None:
     return os.path.expanduser(data.data_dir) or None
 
 
-def _url(builder: Any) -> str:
-    if builder.name in idx.URLS:
-        return idx.urls(builder.name)[0]
-    return next(iter(builder.url_infos or ()), "")
-
-
 def _needs_tensorflow(builder: Any) -> bool:
-    # Stock builders unpack archives and encode images with it.
+    # The builders of TFDS unpack archives and encode images with it.
     stock = type(builder).__module__.startswith("tensorflow_datasets.")
-    return (
-        stock
-        and builder.name not in idx.URLS
-        and importlib.util.find_spec("tensorflow") is None
-    )
+    return stock and importlib.util.find_spec("tensorflow") is None
 
 
-def _packaged(config: ConfigDict, why: str) -> Images:
+def _packaged(config: ConfigDict, why: str) -> InMemory:
     """Falls back on the packaged sample, or says what to do instead."""
     name = config.data.name
     do = "prepare it once where TensorFlow is installed (pip install "
@@ -214,7 +228,13 @@ def _packaged(config: ConfigDict, why: str) -> Images:
 
 
 class _Records(Sequence):
-    """Random access to the encoded images of a prepared set and their labels."""
+    """Random access to the encoded images of a prepared set and their labels.
+
+    Args:
+      source: of TFDS, which leaves the images encoded.
+      image: name of the feature.
+      label: name of the feature; None if there is none.
+    """
 
     def __init__(self, source: Any, image: str, label: str | None):
         self.source, self.image, self.label = source, image, label
@@ -226,17 +246,13 @@ class _Records(Sequence):
         return self._pair(self.source[range(len(self))[index]])
 
     def __getitems__(self, indices: Sequence[int]) -> list[tuple[bytes, int]]:
-        return [self._pair(record) for record in self.source.__getitems__(indices)]
+        return [self._pair(example) for example in self.source.__getitems__(indices)]
 
-    def _pair(self, record: bytes) -> tuple[bytes, int]:
-        from tensorflow_datasets.proto.tf_example_generated_pb2 import Example
-
-        feature = Example.FromString(record).features.feature
-        label = feature[self.label].int64_list.value[0] if self.label else 0
-        return feature[self.image].bytes_list.value[0], label
+    def _pair(self, example: dict[str, Any]) -> tuple[bytes, int]:
+        return example[self.image], int(example[self.label]) if self.label else 0
 
 
-def _open(builder: Any, config: ConfigDict) -> Images | Encoded:
+def _open(builder: Any, config: ConfigDict) -> InMemory | Encoded:
     """Describes the split and reads it whole if it is small enough."""
     import tensorflow_datasets as tfds
 
@@ -249,15 +265,16 @@ def _open(builder: Any, config: ConfigDict) -> Images | Encoded:
             f"(it has: {', '.join(features)})"
         )
     records = _Records(_records(builder, config.data.split), image, label)
+    num_classes = (features[label].num_classes or 0) if label else 0
     info = Info(
         name=f"tfds:{builder.info.full_name}[{config.data.split}]",
-        shape=(size, size, 1 if features[image].shape[-1] == 1 else 3),
-        num_classes=(features[label].num_classes or 0) if label else 0,
+        example=Images((size, size, 1 if features[image].shape[-1] == 1 else 3)),
+        condition=Classes(num_classes) if num_classes else None,
         num_examples=len(records),
         fingerprint=_summary(builder.info, config.data.split),
     )
     source = Encoded(info, records)
-    num_bytes = info.num_examples * math.prod(info.shape)
+    num_bytes = info.num_examples * math.prod(info.example.shape)
     return _decode_all(source) if num_bytes <= config.data.resident_mb << 20 else source
 
 
@@ -268,8 +285,8 @@ def _only(features: Any, kind: type, usual: str) -> str | None:
 
 
 def _records(builder: Any, split: str) -> Any:
-    """Opens the encoded examples of a split."""
-    from tensorflow_datasets.core.decode import DeserializeMethod
+    """Opens the examples of a split, their images encoded."""
+    import tensorflow_datasets as tfds
 
     name, splits = builder.info.full_name, builder.info.splits
     try:
@@ -281,9 +298,13 @@ def _records(builder: Any, split: str) -> Any:
             f"{name} has no examples in the split {split!r} (its splits: "
             f"{', '.join(sorted(splits))}; or part of one: 'train[:500]')"
         )
+    encoded = {
+        key: tfds.decode.SkipDecoding()
+        for key, feature in builder.info.features.items()
+        if isinstance(feature, tfds.features.Image)
+    }
     try:
-        raw = DeserializeMethod.RAW_BYTES
-        return builder.as_data_source(split, deserialize_method=raw).data_source
+        return builder.as_data_source(split, decoders=encoded)
     except NotImplementedError:
         raise UserError(
             f"{name} in {builder.data_dir} is not prepared as array_record: prepare "
@@ -298,9 +319,9 @@ def _summary(info: Any, split: str) -> str:
     return fingerprint(repr((info.full_name, split, sorted(sizes))).encode())
 
 
-def _decode_all(source: Encoded, block: int = 512) -> Images:
+def _decode_all(source: Encoded, block: int = 512) -> InMemory:
     """Reads and decodes every example into memory."""
-    number, shape = len(source), source.info.shape
+    number, shape = len(source), source.info.example.shape
     images, labels = np.empty((number, *shape), np.uint8), np.empty(number, np.int32)
 
     def fill(start: int):
@@ -316,5 +337,5 @@ def _decode_all(source: Encoded, block: int = 512) -> Images:
         raise UserError(
             f"cannot read {source.info.name} ({one_line(error)})"
         ) from error
-    content = fingerprint(images, labels)
-    return Images(dataclasses.replace(source.info, fingerprint=content), images, labels)
+    info = dataclasses.replace(source.info, fingerprint=fingerprint(images, labels))
+    return InMemory(info, images, labels if info.condition else None)

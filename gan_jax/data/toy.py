@@ -1,7 +1,7 @@
 """Points in the plane from known densities, drawn in the compiled step.
 
 The mixtures are those of Metz et al. 2017 (arXiv:1611.02163) and Lin et al. 2018
-(arXiv:1712.04086), by which mode collapse is usually counted.
+(arXiv:1712.04086), on which mode collapse is usually measured.
 """
 
 import dataclasses
@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jax import Array
 from ml_collections import ConfigDict
 
+from gan_jax.algorithm.spaces import Classes, Points
 from gan_jax.data.source import Info
 from gan_jax.errors import unknown
 
@@ -19,11 +20,11 @@ from gan_jax.errors import unknown
 @jax.tree_util.register_static
 @dataclasses.dataclass(frozen=True)
 class Mixture:
-    """Equal Gaussians of one width.
+    """Gaussians of equal weight and width.
 
     Attributes:
       name: of the density.
-      centres: of the modes, `((x, y), ...)`.
+      centres: means of the modes, `((x, y), ...)`.
       scale: standard deviation of each mode in each coordinate.
     """
 
@@ -33,16 +34,16 @@ class Mixture:
 
     @property
     def info(self) -> Info:
-        """What it is: one class a mode."""
+        """The description: one class per mode."""
         return _info(self, len(self.centres))
 
     def sample(self, key: Array, n: int) -> dict[str, Array]:
-        """Draws `n` points and the modes that they belong to."""
+        """Draws `n` points; the condition of each is its mode."""
         which, where = jax.random.split(key)
         label = jax.random.randint(which, (n,), 0, len(self.centres))
         noise = jax.random.normal(where, (n, 2))
         point = jnp.array(self.centres)[label] + self.scale * noise
-        return {"image": point, "label": label}
+        return {"example": point, "condition": label}
 
 
 @jax.tree_util.register_static
@@ -52,7 +53,7 @@ class SwissRoll:
 
     Attributes:
       name: of the density.
-      scale: standard deviation of the noise about the spiral.
+      scale: standard deviation of the noise around the spiral.
     """
 
     name: str = "swiss_roll"
@@ -60,7 +61,7 @@ class SwissRoll:
 
     @property
     def info(self) -> Info:
-        """What it is: it has no classes."""
+        """The description: there are no classes."""
         return _info(self, 0)
 
     def sample(self, key: Array, n: int) -> dict[str, Array]:
@@ -69,7 +70,7 @@ class SwissRoll:
         angle = 1.5 * jnp.pi * (1 + 2 * jax.random.uniform(along, (n,)))
         spiral = jnp.stack([angle * jnp.cos(angle), angle * jnp.sin(angle)], -1)
         point = spiral / (2.25 * jnp.pi) + self.scale * jax.random.normal(off, (n, 2))
-        return {"image": point, "label": jnp.zeros(n, jnp.int32)}
+        return {"example": point}
 
 
 def ring(modes: int = 8, radius: float = 2.0, scale: float = 0.02) -> Mixture:
@@ -80,7 +81,7 @@ def ring(modes: int = 8, radius: float = 2.0, scale: float = 0.02) -> Mixture:
 
 
 def grid(side: int = 5, spacing: float = 1.0, scale: float = 0.05) -> Mixture:
-    """Returns `side * side` Gaussians on a square grid about the origin."""
+    """Returns `side * side` Gaussians on a square grid around the origin."""
     line = [spacing * (i - (side - 1) / 2) for i in range(side)]
     return Mixture("grid", tuple((x, y) for x in line for y in line), scale)
 
@@ -92,7 +93,7 @@ def load(config: ConfigDict) -> Mixture | SwissRoll:
     """Returns the density that `config.data.name` names.
 
     Raises:
-      UserError: there is none of that name.
+      UserError: there is no density of that name.
     """
     if config.data.name not in DENSITIES:
         raise unknown("toy density", config.data.name, DENSITIES)
@@ -102,8 +103,8 @@ def load(config: ConfigDict) -> Mixture | SwissRoll:
 def _info(density, num_classes: int) -> Info:
     return Info(
         name=f"toy:{density.name}",
-        shape=(2,),
-        num_classes=num_classes,
+        example=Points((2,)),
+        condition=Classes(num_classes) if num_classes else None,
         num_examples=0,
         fingerprint=repr(density),
     )

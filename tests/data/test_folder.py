@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from gan_jax.algorithm.spaces import Classes, Images
 from gan_jax.config import default
 from gan_jax.data import folder
 from gan_jax.data.image import Encoded
-from gan_jax.data.source import Images
+from gan_jax.data.source import InMemory
 from gan_jax.errors import UserError
 
 RNG = np.random.default_rng(0)
@@ -38,18 +39,20 @@ def test_folders_are_classes_in_order(tmp_path):
         (tmp_path / name).write_text("no image")
     source = load(tmp_path)
     order = ("a/a.tif", "a/z.bmp", "b/2.png", "b/deep/er/1.PNG", "c/x.BMP")
-    np.testing.assert_array_equal(source.images[..., 0], [pixels[n] for n in order])
-    assert source.labels.tolist() == [0, 0, 1, 1, 2]
-    assert source.info.num_classes == 3
+    np.testing.assert_array_equal(source.examples[..., 0], [pixels[n] for n in order])
+    assert source.conditions.tolist() == [0, 0, 1, 1, 2]
+    assert source.info.example == Images((8, 8, 1))
+    assert source.info.condition == Classes(3)
     assert source.info.name == f"folder:{tmp_path.name}"
 
 
 def test_files_directly_inside_have_no_labels(tmp_path):
     pixels = [write(tmp_path / f"{i}.png", (8, 8, 3)) for i in range(3)]
     source = load(tmp_path)
-    np.testing.assert_array_equal(source.images, pixels)
-    assert source.info.num_classes == 0
-    assert source.labels.tolist() == [0, 0, 0]
+    np.testing.assert_array_equal(source.examples, pixels)
+    assert source.info.condition is None
+    assert source.conditions is None
+    assert set(source[0]) == {"example"}
 
 
 @pytest.mark.parametrize("shape", [(20, 12), (20, 12, 3)])
@@ -58,13 +61,13 @@ def test_lazy_equals_resident(tmp_path, shape):
         write(tmp_path / f"{i % 4}" / f"{i}.png", shape)
     whole = load(tmp_path)
     lazy = load(tmp_path, **{"data.resident_mb": 0})
-    assert isinstance(whole, Images)
+    assert isinstance(whole, InMemory)
     assert isinstance(lazy, Encoded)
     assert lazy.info == whole.info
     assert len(lazy) == 40
     for a, b in zip(pickle.loads(pickle.dumps(lazy)), whole, strict=True):
-        np.testing.assert_array_equal(a["image"], b["image"])
-        assert a["label"] == b["label"]
+        np.testing.assert_array_equal(a["example"], b["example"])
+        assert a["condition"] == b["condition"]
 
 
 def test_fingerprint_follows_pixels_and_labels(tmp_path):
@@ -89,7 +92,7 @@ def test_few_damaged_files_are_left_out(tmp_path, resident_mb):
     source = load(tmp_path, **{"data.resident_mb": resident_mb})
     assert len(source) == source.info.num_examples == 100
     kept = pixels[:50] + pixels[51:]
-    np.testing.assert_array_equal([e["image"][..., 0] for e in source], kept)
+    np.testing.assert_array_equal([e["example"][..., 0] for e in source], kept)
     assert source.info.note.startswith("left out 1 of 101 images that cannot be read")
     assert "050.png" in source.info.note
 
@@ -146,4 +149,4 @@ def test_jpeg(tmp_path):
     file = io.BytesIO()
     Image.new("CMYK", (16, 10), (0, 0, 0, 0)).save(file, "JPEG")
     (tmp_path / "white.JPeG").write_bytes(file.getvalue())
-    assert (load(tmp_path).images == 255).all()
+    assert (load(tmp_path).examples == 255).all()

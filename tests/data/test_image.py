@@ -1,15 +1,14 @@
 """Decoding and geometry."""
 
 import io
+import zlib
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from gan_jax.data import png
-from gan_jax.data.image import decode, resize_and_crop
+from gan_jax.data.image import decode, resize_and_crop, resize_grey
 
-RNG = np.random.default_rng(0)
 RED = (255, 0, 0)
 
 
@@ -86,19 +85,24 @@ def test_resize_is_antialiased():
     np.testing.assert_allclose(small[2:-2, 2:-2], 127.5, atol=2)
 
 
-@pytest.mark.parametrize("shape", [(28, 28), (3, 5), (1, 1)])
-def test_plain_png_agrees_with_pillow(shape):
-    image = RNG.integers(0, 256, shape, dtype=np.uint8)
-    data = png.encode(image)
-    np.testing.assert_array_equal(png.decode(data), image)
-    with Image.open(io.BytesIO(data)) as opened:
-        np.testing.assert_array_equal(np.asarray(opened), image)
+@pytest.mark.parametrize("size", [28, 7])
+def test_grey_arrays_are_resized_like_files(size):
+    pixels = np.random.default_rng(0).integers(0, 256, (28, 28), np.uint8)
+    image = Image.fromarray(pixels)
+    np.testing.assert_array_equal(
+        resize_grey(pixels, size), decode(encoded(image), size)
+    )
 
 
-def test_plain_png_leaves_the_rest_to_pillow():
-    smooth = Image.linear_gradient("L").resize((28, 28))
-    for image in (smooth, smooth.convert("RGB"), smooth.convert("1")):
-        assert png.decode(encoded(image)) is None
-    assert png.decode(encoded(smooth, "JPEG")) is None
-    assert png.decode(b"") is None
-    np.testing.assert_array_equal(decode(encoded(smooth), 28, 1)[..., 0], smooth)
+@pytest.mark.parametrize("cut", [5, 20, 100])
+def test_a_png_that_is_cut_short_is_refused(cut):
+    """Whether its header says so or not."""
+    pixels = np.random.default_rng(0).integers(0, 256, (16, 16), np.uint8)
+    content = encoded(Image.fromarray(pixels))
+    start, end = content.index(b"IDAT"), content.index(b"IEND") - 8
+    data = content[start + 4 : end]
+    for new in (data[:-cut], data[:-cut] + bytes(cut)):
+        size, crc = len(new).to_bytes(4), zlib.crc32(b"IDAT" + new).to_bytes(4)
+        head, tail = content[: start - 4], content[end + 4 :]
+        with pytest.raises(OSError, match=r"truncated|broken"):
+            decode(head + size + b"IDAT" + new + crc + tail, 16)

@@ -5,9 +5,12 @@ import hashlib
 import numpy as np
 import pytest
 
+from gan_jax.algorithm.spaces import Classes
 from gan_jax.config import default
 from gan_jax.data import packaged
 from gan_jax.errors import UserError
+
+FINGERPRINTS = {"train": "b3357578", "test": "41c115b3"}
 
 
 def load(**keys):
@@ -19,18 +22,20 @@ def load(**keys):
 @pytest.mark.parametrize(("split", "per_class"), [("train", 1000), ("test", 200)])
 def test_holds_every_class_equally(split, per_class):
     source = load(**{"data.split": split})
-    assert source.images.shape == (10 * per_class, 28, 28, 1)
-    assert source.images.dtype == np.uint8
-    assert np.bincount(source.labels).tolist() == [per_class] * 10
+    assert source.examples.shape == (10 * per_class, 28, 28, 1)
+    assert source.examples.dtype == np.uint8
+    assert np.bincount(source.conditions).tolist() == [per_class] * 10
     assert source.info.name == f"packaged:mnist[{split}]"
     assert source.info.num_examples == len(source)
-    assert source.info.num_classes == 10
+    # Of a resumed run it must be what it was when the run started.
+    assert source.info.fingerprint == FINGERPRINTS[split]
+    assert source.info.condition == Classes(10)
 
 
 def test_resizes():
     small, whole = load(image_size=14), load()
-    assert small.info.shape == small[0]["image"].shape == (14, 14, 1)
-    mean = [source.images[:100].mean() for source in (small, whole)]
+    assert small.info.example.shape == small[0]["example"].shape == (14, 14, 1)
+    mean = [source.examples[:100].mean() for source in (small, whole)]
     assert mean[0] == pytest.approx(mean[1], rel=0.05)
     assert small.info.fingerprint != whole.info.fingerprint
 
