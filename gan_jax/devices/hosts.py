@@ -1,7 +1,7 @@
 """Several hosts that run one program: how they find each other and agree.
 
 Each host starts the same command. Arrays are global, so the algorithm does not know of
-hosts; the first of them alone writes what a run leaves for people to read.
+hosts; only the first host writes the files that people read.
 """
 
 import json
@@ -21,36 +21,36 @@ from gan_jax.errors import UserError, one_line
 def initialize(coordinator: str, num: int | None, index: int | None) -> None:
     """Joins the other hosts of the run, before any device is used.
 
-    With no argument it asks the surroundings: Cloud TPU, Slurm, Open MPI and Kubernetes
-    are recognised, and elsewhere the host is alone, as it is with `num` 1.
+    Without arguments it asks the environment: Cloud TPU, Slurm, Open MPI and Kubernetes
+    are recognised; elsewhere, and with `num` 1, the host is alone.
 
     Args:
-      coordinator: HOST:PORT of the first host, '' to find out.
-      num: how many hosts there are, None to find out.
-      index: which of them this is, from 0 on, None to find out.
+      coordinator: HOST:PORT of the first host, '' to detect it.
+      num: number of hosts, None to detect it.
+      index: of this host, from 0 on, None to detect it.
 
     Raises:
-      UserError: the arguments do not go together, or the others are not reached.
+      UserError: the arguments do not go together, or the others cannot be reached.
     """
     if num == 1 and index in (None, 0):
         return
-    given = bool(coordinator), num is not None, index is not None
-    if any(given) and not all(given):
+    is_set = bool(coordinator), num is not None, index is not None
+    if any(is_set) and not all(is_set):
         raise UserError(
             "give all of --coordinator=HOST:PORT, --num_processes=N and "
             "--process_id=I, or none of them"
         )
-    if all(given):
+    if all(is_set):
         _check(coordinator, num, index)
-    # Its service would take SIGTERM for itself; `Vote` brings it to all hosts.
+    # Its service would intercept SIGTERM, which `Vote` brings to all hosts.
     jax.config.update("jax_enable_preemption_service", False)
     try:
         jax.distributed.initialize(coordinator or None, num, index)
     except Exception as error:
-        if not any(given) and "coordinator_address should be" in str(error):
+        if not any(is_set) and "coordinator_address should be" in str(error):
             return
         raise UserError(
-            f"the hosts of the run do not come together ({one_line(error)}); give "
+            f"the hosts of the run cannot connect ({one_line(error)}); give "
             "--coordinator, --num_processes and --process_id, or --num_processes=1 to "
             "run on this host alone"
         ) from error
@@ -69,7 +69,7 @@ def _check(coordinator: str, num: int, index: int) -> None:
 
 
 def check_same(about: dict) -> None:
-    """Checks that all hosts train the same.
+    """Checks that all hosts train the same experiment.
 
     Raises:
       UserError: they do not, on every host.
@@ -77,8 +77,8 @@ def check_same(about: dict) -> None:
     if jax.process_count() > 1:
         from jax.experimental import multihost_utils
 
-        own = zlib.crc32(json.dumps(about, sort_keys=True).encode())
-        found = multihost_utils.process_allgather(np.uint32(own))
+        checksum = zlib.crc32(json.dumps(about, sort_keys=True).encode())
+        found = multihost_utils.process_allgather(np.uint32(checksum))
         if (found != found[0]).any():
             raise UserError(
                 "the hosts do not train the same: give all of them the same flags, "
@@ -87,12 +87,12 @@ def check_same(about: dict) -> None:
 
 
 def is_first() -> bool:
-    """Tells whether this host writes what the run leaves."""
+    """Returns whether this host writes the files of the run."""
     return jax.process_index() == 0
 
 
 def wait_for_all(name: str) -> None:
-    """Returns when every host has come to the point of that name."""
+    """Returns when every host has reached the point of that name."""
     if jax.process_count() > 1:
         from jax.experimental import multihost_utils
 
@@ -100,7 +100,7 @@ def wait_for_all(name: str) -> None:
 
 
 def say(text: str) -> None:
-    """Prints a line on the first host's stderr; a run goes on where nobody listens."""
+    """Prints a line on the first host's stderr; does nothing if that is closed."""
     if not is_first():
         return
     try:
@@ -112,10 +112,10 @@ def say(text: str) -> None:
 
 
 def first_does(call: Callable[[], None]) -> None:
-    """Has the first host do something; all go on if it went well.
+    """Calls a function on the first host; returns on all if it succeeded.
 
     Raises:
-      Exception: what went wrong; a UserError on the other hosts.
+      Exception: what the function raised; a UserError on the other hosts.
     """
     error = None
     if is_first():
@@ -128,16 +128,16 @@ def first_does(call: Callable[[], None]) -> None:
 
         failed = multihost_utils.broadcast_one_to_all(np.int32(error is not None))
         if failed and error is None:
-            error = UserError("the first host refused to go on: see its message")
+            error = UserError("the first host stopped: see its message")
     if error is not None:
         raise error
 
 
 def all_do(call: Callable[[], None]) -> None:
-    """Has every host do something; all go on if it went well on all of them.
+    """Calls a function on every host; returns if it succeeded on all of them.
 
     Raises:
-      OSError: it went wrong, on every host.
+      OSError: it failed on some host; raised on every host.
     """
     error = None
     try:
@@ -149,35 +149,35 @@ def all_do(call: Callable[[], None]) -> None:
 
         failed = multihost_utils.process_allgather(np.int32(error is not None))
         if failed.any() and error is None:
-            error = OSError("another host could not")
+            error = OSError("it failed on another host")
     if error is not None:
         raise error
 
 
 class Vote:
-    """What any host has to say, told to all of them at the same step.
+    """Brings a number of any host to all of them, at the same step.
 
-    An answer takes until it is asked for the next time, so that no device waits for it.
+    The result of a vote is returned by the next one, so that no device waits for it.
 
     Args:
       mesh: all devices of the run.
     """
 
     def __init__(self, mesh: Mesh):
-        self._everywhere = NamedSharding(mesh, PartitionSpec(mesh.axis_names))
+        self._split = NamedSharding(mesh, PartitionSpec(mesh.axis_names))
         self._size = mesh.size
-        self._greatest = jax.jit(
+        self._maximum = jax.jit(
             jnp.max, out_shardings=NamedSharding(mesh, PartitionSpec())
         )
         self._last = None
 
     def cast(self, number: int) -> int:
-        """Gives this host's number, and returns the greatest of the last time's."""
+        """Votes with this host's number, and returns the maximum of the last vote."""
         if jax.process_count() == 1:
             return number
-        before, here = self._last, np.full(self._size, number, np.int32)
+        last, local = self._last, np.full(self._size, number, np.int32)
         votes = jax.make_array_from_callback(
-            here.shape, self._everywhere, lambda index: here[index]
+            local.shape, self._split, lambda index: local[index]
         )
-        self._last = self._greatest(votes)
-        return 0 if before is None else int(before)
+        self._last = self._maximum(votes)
+        return 0 if last is None else int(last)

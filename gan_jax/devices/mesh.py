@@ -1,9 +1,9 @@
-"""One program on one device or many: the mesh, and what lies where on it.
+"""One program on one device or many: the mesh, and the shardings of arrays on it.
 
 The mesh has two axes. Replicas are split over the first, as far as their number and
 that of the devices have a common divisor; the batch of each is split over the second.
-The resident data lie on every device whole, and so do the parameters, unless they are
-split over the second axis as well ('fsdp': Rajbhandari et al. 2020, arXiv:1910.02054,
+Resident data are replicated on every device, and so are the parameters, unless they are
+split over the second axis too ('fsdp': Rajbhandari et al. 2020, arXiv:1910.02054,
 stage 3). Losses and batch statistics are means over the whole batch, so the numbers are
 those of one device, to rounding.
 """
@@ -13,18 +13,18 @@ import math
 import jax
 import numpy as np
 from jax import Array, lax
-from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec, Sharding
 
 REPLICA, DATA = "replica", "data"
-_SMALL = 2**12  # arrays of fewer numbers are not worth splitting
+_SMALL = 2**12  # arrays with fewer elements are not worth splitting
 
 
-def make_mesh(num: int | None = None, replicas: int = 1) -> jax.sharding.Mesh:
-    """Returns the mesh of the first `num` devices, or of all; set it by `jax.set_mesh`.
+def make_mesh(num: int | None = None, replicas: int = 1) -> Mesh:
+    """Returns the mesh of the first `num` devices; make it current by `jax.set_mesh`.
 
     Args:
-      num: how many devices.
-      replicas: how many are trained on it.
+      num: number of devices, None for all.
+      replicas: number of replicas that train on it.
     """
     devices = jax.devices()[:num]
     rows = math.gcd(replicas, len(devices))
@@ -36,39 +36,38 @@ def make_mesh(num: int | None = None, replicas: int = 1) -> jax.sharding.Mesh:
     )
 
 
-def replicated(mesh: jax.sharding.Mesh) -> NamedSharding:
-    """Returns the placement of a whole copy on each device."""
+def replicated(mesh: Mesh) -> NamedSharding:
+    """Returns the sharding of an array that every device holds whole."""
     return NamedSharding(mesh, PartitionSpec())
 
 
-def placements(shapes, mesh: jax.sharding.Mesh, replicas: int, how: str):
-    """Returns where each array of a state lies.
+def shardings(shapes, mesh: Mesh, how: str):
+    """Returns the sharding of each array of a state.
 
     Args:
-      shapes: the state, or what `jax.eval_shape` gives of it.
+      shapes: a state with leaves `[replicas, ...]`, or its `jax.eval_shape`.
       mesh: the devices.
-      replicas: how many; where there are several they are the leading axis.
       how: 'replicated' or 'fsdp'.
 
     Returns:
-      A tree of `NamedSharding`. With 'fsdp' the largest axis that the devices divide
-      is split over them.
+      A tree of `NamedSharding`. All split the replicas over the mesh's first axis; with
+      'fsdp' the largest other axis that the devices divide is split over the second.
     """
-    lead = () if replicas == 1 else (REPLICA,)
     parts = mesh.shape[DATA]
 
-    def place(leaf):
-        shape, spec = leaf.shape[len(lead) :], [None] * (leaf.ndim - len(lead))
-        fit = [axis for axis, n in enumerate(shape) if n % parts == 0]
-        if how == "fsdp" and fit and math.prod(shape) >= _SMALL:
-            spec[max(fit, key=lambda axis: shape[axis])] = DATA
-        return NamedSharding(mesh, PartitionSpec(*lead, *spec))
+    def sharding(leaf):
+        shape = leaf.shape[1:]  # of one replica
+        spec = [None] * len(shape)
+        divisible = [axis for axis, size in enumerate(shape) if size % parts == 0]
+        if how == "fsdp" and divisible and math.prod(shape) >= _SMALL:
+            spec[max(divisible, key=lambda axis: shape[axis])] = DATA
+        return NamedSharding(mesh, PartitionSpec(REPLICA, *spec))
 
-    return jax.tree.map(place, shapes)
+    return jax.tree.map(sharding, shapes)
 
 
 def placed(shapes, shardings):
-    """Gives every leaf of an abstract state its placement."""
+    """Returns an abstract state with a sharding for each leaf."""
     return jax.tree.map(
         lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s),
         shapes,
@@ -76,8 +75,23 @@ def placed(shapes, shardings):
     )
 
 
+def without_axis(tree):
+    """Removes the leading axis, of size one, of every leaf, on the devices."""
+
+    def sharding(x: Array) -> Sharding:
+        if not isinstance(x.sharding, NamedSharding):
+            return x.sharding
+        return NamedSharding(x.sharding.mesh, PartitionSpec(*x.sharding.spec[1:]))
+
+    return jax.jit(_squeeze, out_shardings=jax.tree.map(sharding, tree))(tree)
+
+
+def _squeeze(tree):
+    return jax.tree.map(lambda x: x[0], tree)
+
+
 def copy_of_key(key: Array) -> Array:
-    """Copies PRNG keys, placed alike, by way of the host, so that nothing is compiled.
+    """Copies PRNG keys, with their sharding, through the host: compiles nothing.
 
     `jax.device_put(key, may_alias=False)` shares the memory on several devices.
     """
@@ -87,14 +101,15 @@ def copy_of_key(key: Array) -> Array:
 
 
 def put(x: np.ndarray, sharding: NamedSharding) -> Array:
-    """Places an array that every host holds whole."""
+    """Places an array that every host holds whole on the devices."""
     return jax.make_array_from_callback(x.shape, sharding, lambda index: x[index])
 
 
 def fetch(x: Array) -> np.ndarray:
-    """Returns an array, whatever host it lies on, to all of them; keys as their data.
+    """Returns the whole array to every host; keys as their data.
 
-    Every host must ask for it.
+    Every host must call it. It is for small arrays: one that is split over hosts is
+    gathered on each of them.
     """
     if jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key):
         x = jax.random.key_data(x)
@@ -106,7 +121,7 @@ def fetch(x: Array) -> np.ndarray:
 
 
 def split_batch(batch, axis: int):
-    """Splits the `axis` of every leaf over the devices of the mesh that is set."""
+    """Splits axis `axis` of every leaf over the devices of the current mesh."""
     return _constrained(batch, PartitionSpec(*[None] * axis, DATA))
 
 

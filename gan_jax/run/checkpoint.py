@@ -1,21 +1,24 @@
 """Checkpoints of a run, by Orbax: asynchronous, committed whole, the last few kept.
 
-Beside the state a checkpoint carries what a run needs to go on as if it had not been
-stopped, the number of its format, and a checksum of each array: what a disk or a copy
-has changed is found out, and the checkpoint before it is used.
+Beside the state a checkpoint holds what a run needs to resume as if it had never
+stopped, the number of its format, and a checksum of each array: a change by a disk or a
+copy is detected, and the checkpoint before it is used. Every leaf of a state has the
+axis `[replicas]`; on disk a run of one replica has no such axis.
+
+Orbax writes; TensorStore, in whose format it writes, reads one array after the other.
+Orbax starts all reads at once, and those that still run when the first one fails print
+tracebacks from other threads.
 """
 
 import contextlib
 import errno
 import functools
-import gc
+import itertools
 import json
 import os
 import shutil
-import sys
-import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,27 +28,28 @@ import numpy as np
 from gan_jax.algorithm.state import TrainState
 from gan_jax.devices import hosts
 from gan_jax.devices import mesh as sharding
+from gan_jax.devices.checksums import checksums
 from gan_jax.errors import UserError, one_line
 
 FORMAT = 1
-_MARGIN = 2**18  # bytes that a checkpoint takes besides its arrays, at the most
-SET_ASIDE = "damaged"  # beside the folder of the checkpoints
+_MARGIN = 2**18  # bytes that a checkpoint takes besides its arrays, at most
+SET_ASIDE = "damaged"  # a folder next to that of the checkpoints
 
 
 class NotSaved(OSError):
-    """A checkpoint could not be written; those before it are as they were."""
+    """A checkpoint could not be written; the earlier ones are unchanged."""
 
 
 class Damaged(Exception):
-    """A checkpoint does not hold what was saved; says why."""
+    """A checkpoint does not hold what was saved; the message says why."""
 
 
 class Saved(NamedTuple):
-    """What a checkpoint holds.
+    """The content of a checkpoint.
 
     Attributes:
-      step: chunks have been made up to it.
-      state: of the run.
+      step: the number of steps trained, also where a replica is frozen.
+      state: of the run, leaves `[replicas, ...]`.
       carried: what else the run needs, see `Checkpoints.save`.
     """
 
@@ -57,12 +61,12 @@ class Saved(NamedTuple):
 class Checkpoints:
     """The checkpoints in a folder.
 
-    Orbax is imported when there is something to read or to save: it takes a quarter of
-    a second, and no run has to wait for it before its first step.
+    Orbax is imported at the first access to the folder, which takes a quarter of a
+    second: no run waits for it before its first step.
 
     Args:
-      folder: made at the first save where it is missing.
-      keep: how many are kept, the latest ones; None keeps all, and only reads.
+      folder: created by the first save.
+      keep: how many of the latest are kept; None keeps all, and only reads.
     """
 
     def __init__(self, folder: Path, keep: int | None = None):
@@ -86,9 +90,9 @@ class Checkpoints:
         """Copies a state off the device, and writes it in the background.
 
         Args:
-          state: of the run.
-          step: chunks have been made up to it.
-          carried: what else must be there when the run goes on; of what JSON holds.
+          state: of the run, leaves `[replicas, ...]`.
+          step: the number of steps trained.
+          carried: what else the run needs to resume, as JSON types.
 
         Raises:
           NotSaved: it could not be written, or the one before it could not.
@@ -97,24 +101,25 @@ class Checkpoints:
 
         self.wait()
         try:
-            steps = self._manager.all_steps()  # makes the folder, on every host at once
+            steps = self._manager.all_steps()  # creates the folder, on every host
         except OSError as error:
             raise self._failed(error) from error
         if step in steps:
             return
         hosts.all_do(lambda: self._check_room(state))
-        arrays = {name: [*leaf] for name, leaf in _describe(state).items()}
-        text = json.dumps({"format": FORMAT, "carried": carried, "arrays": arrays})
-        about = {"text": text, "checksum": zlib.crc32(text.encode())}
+        stored = sharding.without_axis(state) if _is_single(state) else state
+        about = {"format": FORMAT, "carried": carried, "arrays": _describe(stored)}
+        text = json.dumps(about)
+        metadata = {"text": text, "checksum": zlib.crc32(text.encode())}
         try:
             self._manager.save(
-                step, args=args.StandardSave(state), custom_metadata=about
+                step, args=args.StandardSave(stored), custom_metadata=metadata
             )
-        except Exception as error:  # Orbax has no one type for what may be wrong
+        except Exception as error:  # Orbax raises errors of many types
             raise self._failed(error) from error
 
     def wait(self) -> None:
-        """Waits until what was saved is on disk.
+        """Waits until the last save is on disk.
 
         Raises:
           NotSaved: it could not be written.
@@ -126,17 +131,16 @@ class Checkpoints:
             raise self._failed(error) from error
 
     def latest(self) -> int | None:
-        """Returns the step of the newest checkpoint, None where there is none."""
+        """Returns the step of the newest checkpoint, None without any."""
         return max(self._steps(), default=None)
 
     def restore(self, like: TrainState, step: int | None = None) -> Saved:
-        """Reads a checkpoint, and leaves the folder as it is.
+        """Reads a checkpoint; changes nothing in the folder.
 
         Args:
-          like: a state of the same shapes, as `jax.eval_shape` gives it, with the
-            placement that the arrays shall have; its memory may be None, for whatever
-            is there.
-          step: which, None for the newest that is sound.
+          like: the abstract state, leaves `[replicas, ...]` with the shardings that the
+            arrays are to have; its memory may be None, for any memory.
+          step: which, None for the newest that is not damaged.
 
         Raises:
           UserError: there is none of that step, it is damaged, or it holds another
@@ -144,9 +148,9 @@ class Checkpoints:
         """
         steps = sorted(self._steps(), reverse=True)
         if not steps or step not in (None, *steps):
-            there = ", ".join(map(str, reversed(steps))) or "none yet"
+            found = ", ".join(map(str, reversed(steps))) or "none yet"
             wanted = "" if step is None else f" of step {step}"
-            raise UserError(f"no checkpoint{wanted} in {self._folder} (there: {there})")
+            raise UserError(f"no checkpoint{wanted} in {self._folder} (there: {found})")
         damaged = []
         for candidate in steps if step is None else [step]:
             try:
@@ -161,7 +165,7 @@ class Checkpoints:
         raise UserError(f"{'; '.join(damaged)}{hint}")
 
     def resume(self, like: TrainState) -> Saved:
-        """Reads the newest checkpoint that is sound, and sets newer ones aside.
+        """Reads the newest checkpoint that is not damaged, and moves newer ones away.
 
         Args:
           like: as for `restore`.
@@ -169,24 +173,24 @@ class Checkpoints:
         Raises:
           UserError: as `restore`; then nothing has been moved.
         """
-        steps = self._steps()  # before any host sets some aside
+        steps = self._steps()  # before any host moves some
         saved = self.restore(like)
         if damaged := [step for step in steps if step > saved.step]:
             if hosts.is_first():
                 for step in sorted(damaged):
                     self._set_aside(step)
             hosts.wait_for_all("set aside")
-            self._close()  # Orbax looks at the folder once
+            self._close()  # Orbax lists the folder only once
         return saved
 
     def roll_back(self, good: Callable[[dict], bool]) -> bool:
         """Removes the checkpoints after the newest one that is good.
 
         Args:
-          good: tells it of what a checkpoint carries.
+          good: decides by what a checkpoint carries.
 
         Returns:
-          Whether there is a good one, or none at all; if not, all are left.
+          Whether there is a good one, or no checkpoint at all; if not, all are kept.
 
         Raises:
           NotSaved: the last one could not be written.
@@ -208,7 +212,7 @@ class Checkpoints:
         return True
 
     def close(self) -> None:
-        """Waits until all is on disk; says so if it could not be written."""
+        """Waits until all is on disk; prints a line if it could not be written."""
         try:
             self.wait()
         except NotSaved as error:
@@ -219,7 +223,7 @@ class Checkpoints:
         return list(self._manager.all_steps()) if self._folder.exists() else []
 
     def _check_room(self, state: TrainState) -> None:
-        """Finds out before Orbax's threads do, each of which would print a traceback.
+        """Checks the disk before Orbax's threads, each of which prints a traceback.
 
         Raises:
           NotSaved: the disk is full.
@@ -238,59 +242,50 @@ class Checkpoints:
           Damaged: it does not hold what was saved.
           UserError: it is of another format, or holds another kind of state.
         """
-        from orbax.checkpoint import args
-
         about = self._about(step)
-        arrays = {name: tuple(leaf) for name, leaf in about["arrays"].items()}
+        single = _is_single(like)
+        shapes = {name: tuple(shape) for name, (shape, _) in about["arrays"].items()}
         if like.memory is None:
-            like = like.replace(memory=_memory(arrays, like.step.sharding))
-        _check_same(
-            {name: tuple(shape) for name, (shape, _) in arrays.items()},
-            {name: leaf.shape for name, leaf in named_leaves(like).items()},
-            self._name(step),
-        )
-        why, state = "", None
-        with _silent_threads():
-            try:
-                state = self._manager.restore(step, args=args.StandardRestore(like))
-            except Exception as error:  # Orbax has no one type for what may be wrong
-                why = one_line(error)
-            if why:  # the reads that it left behind hang on the exception
-                gc.collect()
-                time.sleep(0.5)
+            like = like.replace(memory=_memory(shapes, like.step, single))
+        wanted = {name: x.shape[single:] for name, x in named_leaves(like).items()}
+        _check_same(shapes, wanted, self._name(step))
+        read = []
 
-        def check_read():
-            if state is None:
-                raise OSError(why)
+        def read_all():
+            try:
+                read.append(_read_arrays(self._folder / str(step), like, single))
+            except Exception as error:  # TensorStore raises errors of many types
+                raise OSError(one_line(error)) from None
 
         try:
-            hosts.all_do(check_read)
+            hosts.all_do(read_all)
         except OSError as error:
             raise Damaged(str(error)) from None
+        (state,) = read
         found = _describe(state)
-        for name, (_, checksum) in arrays.items():
+        for name, (_, checksum) in about["arrays"].items():
             if found[name][1] != checksum:
                 raise Damaged(f"{name} is not what was saved")
         return Saved(step, state, about["carried"])
 
     def _about(self, step: int) -> dict:
-        """Reads what a checkpoint says of itself.
+        """Reads the description of a checkpoint.
 
         Raises:
-          Damaged: it says nothing, or not what was saved.
+          Damaged: it is missing, or not what was saved.
           UserError: it is of another format.
         """
-        # Orbax's own function reads every array's description besides.
+        # Orbax's own function also reads the description of every array.
         file = self._folder / str(step) / "_CHECKPOINT_METADATA"
         try:
-            about = json.loads(file.read_text())["custom_metadata"]
-            text, checksum = about["text"], about["checksum"]
+            metadata = json.loads(file.read_text())["custom_metadata"]
+            text, checksum = metadata["text"], metadata["checksum"]
         except Exception as error:
             raise Damaged(
                 f"it does not say what it holds: {one_line(error)}"
             ) from error
         if zlib.crc32(text.encode()) != checksum:
-            raise Damaged("what it says of itself is not what was saved")
+            raise Damaged("its description is not what was saved")
         about = json.loads(text)
         if (number := about["format"]) != FORMAT:
             raise UserError(
@@ -303,11 +298,10 @@ class Checkpoints:
     def _set_aside(self, step: int) -> None:
         home = self._folder.with_name(SET_ASIDE)
         home.mkdir(exist_ok=True)
-        num = 0
-        while (there := home / f"{step}.{num}").exists():
-            num += 1
-        (self._folder / str(step)).rename(there)
-        hosts.say(f"moved {self._name(step)} to {there}")
+        free = (home / f"{step}.{number}" for number in itertools.count())
+        target = next(path for path in free if not path.exists())
+        (self._folder / str(step)).rename(target)
+        hosts.say(f"moved {self._name(step)} to {target}")
 
     def _failed(self, error: Exception) -> NotSaved:
         self._close()
@@ -315,24 +309,9 @@ class Checkpoints:
 
     def _close(self) -> None:
         manager = vars(self).pop("_manager", None)
-        with contextlib.suppress(Exception):  # it has been said by then
+        with contextlib.suppress(Exception):  # `wait` has raised it before
             if manager is not None:
                 manager.close()
-
-
-@contextlib.contextmanager
-def _silent_threads() -> Iterator[None]:
-    """Keeps the reads that one which fails leaves behind from printing tracebacks."""
-    sys.stderr.flush()
-    stderr, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)  # they do not print by way of Python's own stderr
-    try:
-        yield
-    finally:
-        sys.stderr.flush()
-        os.dup2(stderr, 2)
-        os.close(stderr)
-        os.close(nowhere)
 
 
 def named_leaves(tree) -> dict[str, jax.Array]:
@@ -343,32 +322,75 @@ def named_leaves(tree) -> dict[str, jax.Array]:
     }
 
 
-def _memory(arrays: dict, where: jax.sharding.Sharding) -> dict:
-    """Returns the shapes of a checkpoint's memory, which is dictionaries of float32."""
+def _is_single(state: TrainState) -> bool:
+    return state.step.shape == (1,)
+
+
+def _read_arrays(folder: Path, like: TrainState, single: bool) -> TrainState:
+    """Reads the arrays of a checkpoint, each host those shards that it needs.
+
+    Args:
+      folder: of the checkpoint.
+      like: the abstract state, with shardings.
+      single: whether the arrays on disk have no axis of replicas.
+    """
+    import tensorstore
+
+    def read(path: tuple, leaf: jax.ShapeDtypeStruct) -> jax.Array:
+        is_key = jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+        data = jax.eval_shape(jax.random.key_data, leaf) if is_key else leaf
+        name = jax.tree_util.keystr(path, simple=True, separator=".")
+        base = {"driver": "file", "path": f"{folder}/default/"}
+        kvstore = {"driver": "ocdbt", "base": base, "path": f"{name}/"}
+        spec = {"driver": "auto", "kvstore": kvstore}
+        store = tensorstore.open(spec, open=True, read=True).result()
+
+        @functools.cache  # devices may hold the same part
+        def part(*bounds: tuple[int | None, int | None]) -> np.ndarray:
+            index = tuple(itertools.starmap(slice, bounds[single:]))
+            values = store[index].read().result()
+            return values[None] if single else values
+
+        array = jax.make_array_from_callback(
+            data.shape,
+            leaf.sharding,
+            lambda index: part(*((s.start, s.stop) for s in index)),
+        )
+        return jax.random.wrap_key_data(array) if is_key else array
+
+    return jax.tree_util.tree_map_with_path(read, like)
+
+
+def _memory(shapes: dict, step: jax.ShapeDtypeStruct, single: bool) -> dict:
+    """Returns the abstract memory of a checkpoint; its types are those on disk."""
     memory = {}
-    for name, (shape, _) in arrays.items():
+    for name, shape in shapes.items():
         if name.startswith("memory/"):
             _, *path, last = name.split("/")
-            home = functools.reduce(
-                lambda at, key: at.setdefault(key, {}), path, memory
+            folder = functools.reduce(
+                lambda tree, key: tree.setdefault(key, {}), path, memory
             )
-            home[last] = jax.ShapeDtypeStruct(shape, "float32", sharding=where)
+            shape = (1, *shape) if single else shape
+            where = step.sharding
+            folder[last] = jax.ShapeDtypeStruct(shape, "float32", sharding=where)
     return memory
 
 
-def _check_same(stored: dict, wanted: dict, where: str) -> None:
+def _check_same(stored: dict, wanted: dict, checkpoint: str) -> None:
     for name in sorted(stored.keys() | wanted.keys()):
-        there, here = stored.get(name, "absent"), wanted.get(name, "absent")
-        if there != here:
+        old, new = stored.get(name, "absent"), wanted.get(name, "absent")
+        if old != new:
             raise UserError(
-                f"{where} does not fit this config: {name} is {there} there and "
-                f"{here} here"
+                f"{checkpoint} does not fit this config: {name} is {old} there and "
+                f"{new} here"
             )
 
 
-def _describe(state: TrainState) -> dict[str, tuple[tuple[int, ...], int]]:
+def _describe(state: TrainState) -> dict[str, list]:
     """Returns the shape and the CRC-32 of each array, by its name."""
+    leaves = named_leaves(state)
+    sums = checksums([*leaves.values()])
     return {
-        name: (leaf.shape, zlib.crc32(np.ascontiguousarray(sharding.fetch(leaf))))
-        for name, leaf in named_leaves(state).items()
+        name: [list(leaf.shape), checksum]
+        for (name, leaf), checksum in zip(leaves.items(), sums, strict=True)
     }

@@ -1,4 +1,4 @@
-"""What befalls checkpoints: damage, other formats, full disks."""
+"""What can happen to checkpoints: damage, other formats, full disks."""
 
 import json
 import shutil
@@ -8,43 +8,130 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import NamedSharding, PartitionSpec
 
-import gan_jax
+from gan_jax.algorithm.state import Player, TrainState
 from gan_jax.devices import mesh as sharding
 from gan_jax.errors import UserError
 from gan_jax.run.checkpoint import FORMAT, Checkpoints, NotSaved
 
-POINTS = {"shape": (2,), "model": "mlp", "width": 64, "latent_size": 2}
+RANDOM = np.random.default_rng(0)
+
+
+def player(width=64):
+    kernel = RANDOM.normal(size=(width, width)).astype(np.float32)
+    params = {"Dense_0": {"kernel": kernel, "bias": kernel[0]}}
+    # Linen's SpectralNorm has names with a slash.
+    return Player(params, {"Dense_0/kernel/u": kernel[:1]}, (np.int32(7), params))
+
+
+def example(replicas=1):
+    """Returns a state, with leaves `[replicas, ...]`."""
+    ema, memory = {"params": player().params}, {"lecam": {"real": np.float32(0.5)}}
+    state = TrainState(np.int32(0), np.uint32(0), player(), player(), ema, memory)
+    state = jax.tree.map(lambda x: jnp.stack([jnp.asarray(x)] * replicas), state)
+    return state.replace(key=jax.vmap(jax.random.key)(jnp.arange(replicas)))
 
 
 @pytest.fixture(scope="module")
 def state():
-    gan = gan_jax.build(**POINTS)
-    return jax.jit(gan_jax.init_state)(gan, jax.random.key(0))
+    return example()
+
+
+def like_of(state, how="replicated", memory=True):
+    mesh = sharding.make_mesh(replicas=len(state.step))
+    like = sharding.placed(state, sharding.shardings(state, mesh, how))
+    return like if memory else like.replace(memory=None)
 
 
 @pytest.fixture
 def like(state):
-    device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-    return sharding.placed(
-        jax.eval_shape(lambda: state), jax.tree.map(lambda _: device, state)
-    )
+    return like_of(state)
 
 
 def moved(state, step):
-    """Another state, told by its step."""
+    """Returns another state, which differs by its step."""
     shift = jax.tree.map(lambda x: x + step, state.g.params)
-    return state.replace(step=jnp.int32(step), g=state.g.replace(params=shift))
+    step = jnp.full_like(state.step, step)
+    return state.replace(step=step, g=state.g.replace(params=shift))
 
 
-@pytest.fixture
-def folder(tmp_path, state):
+def assert_equal(a, b):
+    a, b = (s.replace(key=jax.random.key_data(s.key)) for s in (a, b))
+    jax.tree.map(np.testing.assert_array_equal, a, b)
+
+
+@pytest.fixture(scope="module")
+def three(tmp_path_factory, state):
     """Three checkpoints."""
-    checkpoints = Checkpoints(tmp_path / "checkpoints", 3)
+    folder = tmp_path_factory.mktemp("three") / "checkpoints"
+    checkpoints = Checkpoints(folder, 3)
     for step in (1, 2, 3):
         checkpoints.save(moved(state, step), step, {"of": step})
     checkpoints.close()
-    return tmp_path / "checkpoints"
+    return folder
+
+
+@pytest.fixture
+def folder(three, tmp_path):
+    return shutil.copytree(three, tmp_path / "checkpoints")
+
+
+@pytest.mark.parametrize("replicas", [1, 2])
+def test_what_is_saved_is_restored(replicas, tmp_path):
+    state = moved(example(replicas), 5)
+    checkpoints = Checkpoints(tmp_path, 3)
+    checkpoints.save(state, 5, {})
+    checkpoints.close()
+    like = like_of(state, memory=False)
+    saved = Checkpoints(tmp_path).restore(like)
+    assert_equal(saved.state, state)
+    for found, wanted in zip(
+        jax.tree.leaves(saved.state), jax.tree.leaves(like_of(state)), strict=True
+    ):
+        assert found.sharding == wanted.sharding
+        assert found.dtype == wanted.dtype
+    # What was read may be given up to a step.
+    add = jax.jit(lambda s: jax.tree.map(lambda x: x + 1, s.g), donate_argnums=0)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_array_equal(a, b + 1),
+        add(saved.state),
+        state.g,
+    )
+
+
+def test_the_format_is_that_of_a_run_without_replicas(folder, state):
+    """A run of one has no axis on disk, where other versions read and write it too."""
+    file = folder / "3" / "_CHECKPOINT_METADATA"
+    about = json.loads(json.loads(file.read_text())["custom_metadata"]["text"])
+    assert (about["format"], about["carried"]) == (1, {"of": 3})
+    arrays, g = about["arrays"], moved(state, 3).g.params["Dense_0"]
+    kernel = zlib.crc32(np.asarray(g["kernel"][0]))
+    assert arrays["g/params/Dense_0/kernel"] == [[64, 64], kernel]
+    assert arrays["step"] == [[], zlib.crc32(np.int32(3))]
+    key = np.asarray(jax.random.key_data(state.key))
+    assert arrays["key"] == [[], zlib.crc32(key)]
+    assert arrays["g/opt/0"] == [[], zlib.crc32(np.int32(7))]
+    assert arrays["memory/lecam/real"] == [[], zlib.crc32(np.float32(0.5))]
+
+    import orbax.checkpoint as ocp
+
+    with ocp.StandardCheckpointer() as reader:
+        found = reader.restore(folder / "3" / "default")
+    np.testing.assert_array_equal(
+        found["g"]["params"]["Dense_0"]["kernel"], g["kernel"][0]
+    )
+    assert found["step"].shape == ()
+
+
+def test_restores_into_shardings(folder, state):
+    devices = jax.devices()
+    mesh = jax.sharding.Mesh(np.array(devices).reshape(1, -1), ("replica", "data"))
+    spec = NamedSharding(mesh, PartitionSpec("replica"))
+    like = sharding.placed(state, jax.tree.map(lambda _: spec, state))
+    restored = Checkpoints(folder).restore(like).state
+    assert_equal(restored, moved(state, 3))
+    assert restored.g.params["Dense_0"]["kernel"].sharding == spec
 
 
 def largest(folder):
@@ -76,7 +163,7 @@ def empty(checkpoint):
 
 
 def lie(checkpoint):
-    """Changes what it says of itself, in a way that is still JSON."""
+    """Changes the description, in a way that is still JSON."""
     file = checkpoint / "_CHECKPOINT_METADATA"
     text = file.read_text()
     file.write_text(text.replace('"of\\": 3', '"of\\": 4'))
@@ -92,35 +179,31 @@ DAMAGES = [truncate, flip, remove, empty, lie, forget]
 
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_damage_is_set_aside_and_the_one_before_is_used(
-    damage, folder, like, capsys, state
+    damage, folder, like, capfd, state
 ):
     damage(folder / "3")
     checkpoints = Checkpoints(folder, 3)
     saved = checkpoints.resume(like)
     assert (saved.step, saved.carried) == (2, {"of": 2})
-    wanted = moved(state, 2)
-    jax.tree.map(
-        np.testing.assert_array_equal,
-        saved.state.replace(key=jax.random.key_data(saved.state.key)),
-        wanted.replace(key=jax.random.key_data(wanted.key)),
-    )
+    assert_equal(saved.state, moved(state, 2))
     assert sorted(p.name for p in folder.iterdir()) == ["1", "2"]
     assert (folder.parent / "damaged" / "3.0").is_dir()
-    err = capsys.readouterr().err
+    err = capfd.readouterr().err  # also what other threads print
+    assert err.count("\n") == 2
     assert "the checkpoint of step 3 in" in err
     assert ": the one of step 2 is used" in err
     assert "moved the checkpoint of step 3 in" in err
-    checkpoints.save(moved(state, 3), 3, {"of": 3})  # it can be made again
+    checkpoints.save(moved(state, 3), 3, {"of": 3})  # its number is free
     checkpoints.close()
     assert Checkpoints(folder).restore(like).step == 3
 
 
 def test_every_bit_of_the_numbers_counts(folder, like):
-    """A flip anywhere is either found out or harmless."""
+    """A flip anywhere is either detected or harmless."""
     file, random = largest(folder / "3"), np.random.default_rng(0)
-    sound = file.read_bytes()
-    for at in random.integers(0, len(sound), 25):
-        data = bytearray(sound)
+    undamaged = file.read_bytes()
+    for at in random.integers(0, len(undamaged), 25):
+        data = bytearray(undamaged)
         data[at] ^= 1 << int(random.integers(8))
         file.write_bytes(data)
         saved = Checkpoints(folder).restore(like)
