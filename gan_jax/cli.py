@@ -11,15 +11,15 @@ import jax
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
-from gan_jax.build.names import no_bytecode, one_line
-from gan_jax.errors import UserError
+from gan_jax.build.names import no_bytecode
+from gan_jax.errors import UserError, one_line
 
 
 def run(main: Callable[..., int | None]) -> None:
     """Runs a command: parses its flags, calls `main`, exits with what it returns.
 
     Args:
-      main: it is given the arguments that are no flags, one for each parameter.
+      main: takes the arguments that are no flags, one for each parameter.
     """
     logging.set_verbosity(logging.WARNING)
     names = list(inspect.signature(main).parameters)
@@ -44,7 +44,7 @@ def _reported(call: Callable):
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
         print(
-            "error: the memory of the device does not hold this: make batch_size, "
+            "error: the device has too little memory for this: make batch_size, "
             f"width or replicas smaller ({one_line(error)})",
             file=sys.stderr,
         )
@@ -66,12 +66,12 @@ def _parsed(argv: list[str], names: Sequence[str] = ()) -> list[str]:
         # The config file fails, or lacks a key: ml_collections names the nearest one.
         path = next((arg for arg in argv if arg.startswith("--config=")), "--config")
         raise UserError(f"{path.removeprefix('--')}: {_joined(error)}") from error
-    _, *given = rest
-    if len(given) > len(names):
-        extra = given[len(names)]
+    _, *arguments = rest
+    if len(arguments) > len(names):
+        extra = arguments[len(names)]
         raise UserError(f"unexpected argument {extra!r}: flags are --NAME=VALUE")
-    if len(given) < len(names):
-        missing = names[len(given)].upper()
+    if len(arguments) < len(names):
+        missing = names[len(arguments)].upper()
         raise UserError(f"the argument {missing} is missing; --help says what it is")
     return rest
 
@@ -101,10 +101,10 @@ def is_given(holder: flags.FlagHolder) -> bool:
 
 
 def config_of(holder: flags.FlagHolder) -> ConfigDict:
-    """Returns the config that was given.
+    """Returns the config of the `--config` flag.
 
     Raises:
-      UserError: none was, or its file cannot be used; says why.
+      UserError: there is none, or its file cannot be used; says why.
     """
     path = config_path(holder)
     file = path.partition(":")[0]
@@ -114,7 +114,7 @@ def config_of(holder: flags.FlagHolder) -> ConfigDict:
         config = holder.value
         if isinstance(config, ConfigDict):
             return config
-        # ml_collections holds back why an import failed until the config is used.
+        # ml_collections raises a failed import only when the config is used.
         getattr(config, "seed", None)
     except Exception as error:
         raise UserError(f"config {path}: {one_line(error)}") from error

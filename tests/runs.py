@@ -1,4 +1,4 @@
-"""Runs that are trained in tests: shipped configs, cut down, and what came of them."""
+"""Runs that tests train: shipped configs, made small, and what the runs left."""
 
 import importlib.util
 import json
@@ -8,12 +8,12 @@ import jax
 import numpy as np
 from PIL import Image
 
-from gan_jax import sample
-from gan_jax.run import workdir
+from gan_jax.build import names
+from gan_jax.run import restore, workdir
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = sorted((ROOT / "configs").glob("*.py"))
-# What a run may take long over, cut down; every config is trained as it stands besides.
+# What takes long in a run, made small.
 SHRUNK = {
     "num_steps": 2,
     "log_every": 1,
@@ -23,7 +23,7 @@ SHRUNK = {
     "width": 4,
 }
 
-# All that remembers something from step to step, moving fast enough for a few steps.
+# All terms that have memory, changing fast enough for a few steps.
 MEMORY = {
     "loss": "non_saturating, label_flipping(p=0.2)",
     "penalties": "lecam, path_length(every=2), r1(weight=1, every=2)",
@@ -60,19 +60,22 @@ def records(path):
 
 def states_of(path):
     """Returns the last state of each replica, with its key as a plain array."""
-    num = workdir.read(path)["config"]["replicas"]
-    states = [sample.load(path, replica=i)[1] for i in range(num)]
+    config = workdir.read(path)["config"]
+    model = config["model"] if names.is_code(config["model"]) else None
+    states = [
+        restore.load(path, replica=i, model=model)[1] for i in range(config["replicas"])
+    ]
     return [state.replace(key=jax.random.key_data(state.key)) for state in states]
 
 
-def sheet_of(path):
-    """Returns the pixels of the last samples."""
-    with Image.open(max((path / "samples").iterdir())) as sheet:
-        return np.asarray(sheet).astype(int)
+def grid_of(path):
+    """Returns the pixels of the last sample grid."""
+    with Image.open(max((path / "samples").iterdir())) as grid:
+        return np.asarray(grid).astype(int)
 
 
 def assert_same_run(a, b):
-    """Compares the last states, and the metrics but for the time they took."""
+    """Compares the last states, and all metrics but times."""
     jax.tree.map(np.testing.assert_array_equal, states_of(a), states_of(b))
     ours, theirs = (
         [{k: v for k, v in r.items() if k not in TIMES} for r in records(path)]

@@ -5,8 +5,6 @@ import json
 import os
 import re
 import shutil
-import subprocess
-import sys
 import zlib
 from pathlib import Path
 
@@ -23,7 +21,9 @@ FOLDER = "--config=configs/folder.py"
 
 MINE = """
 import jax.numpy as jnp
-from gan_jax import Loss
+import numpy as np
+from gan_jax import Classes, Loss, Points, penalty
+from gan_jax.data.source import InMemory, Info
 import gan_jax.models.mlp as nets
 
 scalar = Loss(d=lambda r, f: (f - r).mean(), g=lambda f, r: -f)
@@ -43,60 +43,85 @@ def stuck(gan, state, batch):
 def only_state(gan, state, batch):
     return state
 
+@penalty(initial={"mean": 0.0})
 def swollen(critic, real, fake, key, *, memory):
     return critic(real), {"mean": real}
 
+@penalty(initial="nothing")
 def spelled(critic, real, fake, key, *, memory):
     return critic(real), memory
 
-swollen.memory, spelled.memory = {"mean": 0.0}, "nothing"
+def mistyped(critic, real, fake, key, *, reel_logits):
+    return reel_logits
+
+def points(shape, condition=None, conditions=None):
+    about = {"name": "x", "num_examples": 300, "fingerprint": ""}
+    info = Info(example=Points((2,)), condition=condition, **about)
+    return InMemory(info, np.zeros(shape, np.float32), conditions)
+
+def crooked(config):
+    return points((300, 3))
+
+def untold(config):
+    return points((300, 2), Classes(3))
+
+def half_told(config):
+    return points((300, 2), Classes(3), np.zeros((300, 2), np.int32))
 
 class model:
     Generator = nets.Generator
+
+class narrow:
+    Discriminator = nets.Discriminator
+
+    class Generator(nets.Generator):
+        def __call__(self, x, condition=None, *, train):
+            return super().__call__(x, condition, train=train)[:, :1]
 
 class wrong:
     Generator = nets.Generator
 
     class Discriminator(nets.Discriminator):
-        def __call__(self, x, labels=None, *, train):
-            return super().__call__(x, labels, train=train)[:, None]
+        def __call__(self, x, condition=None, *, train):
+            return super().__call__(x, condition, train=train).sum()
 """
 
 
-@pytest.fixture
-def there(tmp_path):
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
     """Makes the files that the rows below name."""
-    (tmp_path / "mine.py").write_text(MINE)
-    (tmp_path / "broken.py").write_text("import nothing_of_that_name")
-    (tmp_path / "empty.py").write_text("seed = 1")
-    (tmp_path / "syntax.py").write_text("def get_config(:")
-    (tmp_path / "number.py").write_text("def get_config():\n  return 3")
-    (tmp_path / "bare.py").write_text(
+    root = tmp_path_factory.mktemp("files")
+    (root / "mine.py").write_text(MINE)
+    (root / "broken.py").write_text("import nothing_of_that_name")
+    (root / "empty.py").write_text("seed = 1")
+    (root / "syntax.py").write_text("def get_config(:")
+    (root / "number.py").write_text("def get_config():\n  return 3")
+    (root / "bare.py").write_text(
         "import ml_collections\n"
         "def get_config():\n  return ml_collections.ConfigDict({'seed': 0})"
     )
-    (tmp_path / "file").write_text("")
-    (tmp_path / "file\n").write_text("")
-    (tmp_path / "no_images").mkdir()
+    (root / "file").write_text("")
+    (root / "file\n").write_text("")
+    (root / "no_images").mkdir()
     for name, modes in (("mixed", "LR"), ("cut", "L" * 20), ("grey", "L" * 20)):
-        (tmp_path / name).mkdir()
+        (root / name).mkdir()
         for i, mode in enumerate(modes):
             size = (8, 8) if mode == "L" else (8, 8, 3)
             pixels = np.random.default_rng(i).integers(0, 255, size, np.uint8)
-            Image.fromarray(pixels).save(tmp_path / name / f"{i:02d}.png")
-    (tmp_path / "bomb").mkdir()
-    bomb = tmp_path / "bomb" / "a.png"
+            Image.fromarray(pixels).save(root / name / f"{i:02d}.png")
+    (root / "bomb").mkdir()
+    bomb = root / "bomb" / "a.png"
     Image.new("1", (9000, 9000)).save(bomb)  # some kilobytes
-    (tmp_path / "pipe" / "a").mkdir(parents=True)
-    os.mkfifo(tmp_path / "pipe" / "a" / "x.png")
-    (tmp_path / "circle" / "a").mkdir(parents=True)
-    (tmp_path / "circle" / "a" / "again").symlink_to("..")
-    cut = tmp_path / "cut" / "07.png"
+    (root / "pipe" / "a").mkdir(parents=True)
+    os.mkfifo(root / "pipe" / "a" / "x.png")
+    (root / "circle" / "a").mkdir(parents=True)
+    (root / "circle" / "a" / "again").symlink_to("..")
+    cut = root / "cut" / "07.png"
     cut.write_bytes(cut.read_bytes()[:60])
-    return tmp_path
+    return root
 
 
-# What is given ({} is a folder with the files above), and what the line must say.
+# The arguments ({} is a folder with the files above), and what the line must contain.
 ROWS = [
     ((RING, "--config.loss=hnge"), r"unknown loss 'hnge'; did you mean 'hinge'\? \(valid: dual_contrastive, f_gan, hinge, least_squares, minimax, non_saturating, relativistic, relativistic_average, wasserstein\)"),
     ((RING, "--config.penalties=r3"), r"unknown penalty 'r3'; did you mean 'r\d'\? \(valid: auxiliary_classifier, .*, r1, r2, weight_clipping, zcr, "),
@@ -175,7 +200,7 @@ ROWS = [
     ((RING, "--config.loss=no.such.module"), r"no module of that name can be imported"),
     ((RING, "--config.penalties={}/mine.py:total"), r"the penalty 'total' returns shape \(\)"),
     ((RING, "--config.model={}/mine.py:model"), r"the model model does not define Discriminator"),
-    ((RING, "--config.model={}/mine.py:wrong"), r"the model's Discriminator returns shape \(256, 1\) for a batch of 256; it must return \(256,\)"),
+    ((RING, "--config.model={}/mine.py:wrong"), r"the model's Discriminator returns shape \(\) for a batch of 256; it must return \(256,\), or \(256, \.\.\.\)"),
     ((RING, "--workdir={}/file"), r"workdir \S+/file: \S+/file is a file, not a folder"),
     ((RING, "--workdir={}/file/run"), r"workdir \S+/file/run: \S+/file is a file"),
     ((), r"give a config: --config=configs/mnist.py"),
@@ -199,7 +224,7 @@ ROWS = [
     ((RING, "--coordinator=host", "--num_processes=2", "--process_id=0"), r"--coordinator=host: it must be HOST:PORT"),
     ((RING, "--coordinator=host:1", "--num_processes=2", "--process_id=2"), r"--process_id=2: it must lie in \[0, 2\)"),
     ((RING, "--num_processes=two"), r"num_processes"),
-    ((RING, "--workdir=gs://bucket/run"), r"workdir gs:/bucket/run: it must lie in the file system"),
+    ((RING, "--workdir=gs://bucket/run"), r"workdir gs:/bucket/run: it must be in the file system"),
     (("--replay={}/nowhere",), r"nowhere is not a run: there is no \S+config.json"),
     (("--replay={}/no_images",), r"is not a run: there is no"),
     ((RING, "--config.loss=non_saturating(a=1)"), r"the loss 'non_saturating' has no settings"),
@@ -224,6 +249,11 @@ ROWS = [
     ((RING, "--config.step=extragradient", "--config.d_updates=2"), r"d_updates must be 1, and is 2"),
     ((RING, "--config.step=unrolled"), r"for adam, add eps_root=1e-8"),
     ((RING, "--config.step={}/mine.py:stuck"), r"the step returns another kind of state"),
+    ((RING, "--config.model={}/mine.py:narrow"), r"the model's Generator returns shape \(256, 1\) for a batch of 256; it must return \(256, 2\)"),
+    ((RING, "--config.data.source={}/mine.py:crooked"), r"x: examples has shape \(300, 3\) .*; Points\(.*\) is stored with shape \(300, 2\)"),
+    ((RING, "--config.data.source={}/mine.py:untold"), r"condition"),
+    ((RING, "--config.data.source={}/mine.py:half_told"), r"x: conditions has shape \(300, 2\) .*; Classes\(.*\) is stored with shape \(300,\)"),
+    ((RING, "--config.latent_size=0"), r"latent_size is 0: without latents and without a condition"),
     ((RING, "--config.precision=float16"), r"unknown precision 'float16'; did you mean 'bfloat16'\? \(valid: bfloat16, float32\)"),
     ((RING, "--config.schedule=linear(warmup=-1)"), r"warmup must be a whole number below num_steps"),
     ((RING, "--config.ema_halflife=-1.0"), r"ema_halflife is -1.0: it must be a number from 0 on"),
@@ -232,17 +262,17 @@ ROWS = [
     ((RING, "--config.step={}/mine.py:only_state"), r"the step must return the new state and the metrics"),
     ((RING, "--config.penalties=builtins.max"), r"penalty 'builtins.max' is no Python function"),
     ((RING, "--config.penalties=r1(weight=1, weight=2)"), r"cannot read 'weight=1, weight=2'"),
-    ((RING, "--config.penalties={}/mine.py:swollen"), r"'swollen' returns another kind of memory than it is given"),
+    ((RING, "--config.penalties={}/mine.py:swollen"), r"'swollen' returns another kind of memory than it gets"),
     ((RING, "--config.penalties={}/mine.py:spelled"), r"the first state fails: "),
+    ((RING, "--config.penalties={}/mine.py:mistyped"), r"unknown argument of penalty '\S+:mistyped' 'reel_logits'; did you mean 'real_logits'"),
     ((RING, "--config.augment=instance_noise(until=0)"), r"instance_noise: until must be a number in \(0, 3e\+38\), not 0"),
-    ((RING, "--config.replay=256", "--config.accumulate=256"), r"replay needs two samples or more at a time"),
     ((RING, "--config.loss=least_squares(b=1e300)"), r"least_squares\(a=0.0, b=1e\+300, c=1.0\)"),
     ((RING, "--config.loss=non_saturating, noisy_labels(real=(3, 4))"), r"noisy_labels"),
     ((RING, "--config.conditional=True", "--config.discriminator=conditioning='auxiliary'"), r"a classifier that nothing trains: add --config.penalties=auxiliary_classifier"),
     # Of a workdir ({run} is a folder with runs of the ring that were harmed).
     ((RING, "--workdir={run}/json"), r"json/config.json is damaged"),
     ((RING, "--workdir={run}/wild"), r"wild/config.json is damaged"),
-    ((RING, "--workdir={run}/log", "--config.num_steps=4"), r"metrics.jsonl is damaged: line 1 is no record of a step; mend or remove"),
+    ((RING, "--workdir={run}/log", "--config.num_steps=4"), r"metrics.jsonl is damaged: line 1 is no record of a step; repair or remove"),
     ((RING, "--workdir={run}/format", "--config.num_steps=4"), r"step 2 in \S+ is of format 99, and this version reads \d"),
     ((RING, "--workdir={run}/unnamed", "--config.num_steps=4"), r"step 2 in \S+ is damaged \(it does not say what it holds: KeyError"),
     ((RING, "--workdir={run}/damaged", "--config.num_steps=4"), r"the checkpoint of step 2 in \S+ is damaged"),
@@ -267,12 +297,7 @@ def assert_refused(answer, message):
 def run_of_ring(forks, tmp_path_factory):
     path = tmp_path_factory.mktemp("ring") / "run"
     short = "--config.num_steps=2"
-    subprocess.run(
-        [sys.executable, "-m", "gan_jax.train", RING, short, f"--workdir={path}"],
-        cwd=ROOT,
-        check=True,
-        capture_output=True,
-    )
+    assert forks("train", RING, short, f"--workdir={path}")[0] == 0
     return path
 
 
@@ -304,14 +329,14 @@ def harmed(run_of_ring, tmp_path_factory):
 
 
 @pytest.mark.parametrize(("args", "message"), ROWS, ids=lambda x: None)
-def test_train_refuses(forks, there, args, message, request):
-    folders = [there]
+def test_train_refuses(forks, files, args, message, request):
+    folders = [files]
     if "{run}" in " ".join(args):
         folders.append(request.getfixturevalue("harmed"))
-    args = [arg.replace("{}", str(there)) for arg in args]
+    args = [arg.replace("{}", str(files)) for arg in args]
     args = [arg.replace("{run}", str(folders[-1])) for arg in args]
     if not any(arg.startswith("--workdir") for arg in args):
-        args.append(f"--workdir={there}/run")
+        args.append(f"--workdir={files}/run")
     before = [snapshot(folder) for folder in folders]
     assert_refused(forks("train", *args), message)
     assert [snapshot(folder) for folder in folders] == before
@@ -372,19 +397,12 @@ def test_a_checkpoint_of_another_network_is_refused(forks, run_of_ring):
     assert snapshot(run_of_ring) == before
 
 
-def test_override_and_length_are_let_through(run_of_ring):
-    done = subprocess.run(
-        [
-            *(sys.executable, "-m", "gan_jax.train", RING, f"--workdir={run_of_ring}"),
-            *("--config.loss=hinge", "--config.num_steps=3", "--override_config"),
-        ],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    written = json.loads((run_of_ring / "config.json").read_text())["config"]
+def test_override_and_length_are_let_through(forks, run_of_ring, tmp_path):
+    path = shutil.copytree(run_of_ring, tmp_path / "run")
+    args = ("--config.loss=hinge", "--config.num_steps=3", "--override_config")
+    status, _, err = forks("train", RING, f"--workdir={path}", *args)
+    assert status == 0, err
+    written = json.loads((path / "config.json").read_text())["config"]
     assert (written["loss"], written["num_steps"]) == ("hinge", 3)
 
 
@@ -409,7 +427,10 @@ def test_a_workdir_is_asked_whether_it_can_be_written(tmp_path, monkeypatch):
     [
         ([], r"give a run: --workdir=DIR"),
         (["--workdir={}"], r"is not a run: there is no \S+config.json"),
-        (["--workdir={run}", "--num=100000000"], r"--num=100000000: the sheet would"),
+        (
+            ["--workdir={run}", "--num=100000000"],
+            r"--num=100000000: the grid would be 200000000 pixels large",
+        ),
         (["--workdir={run}", "--model={}/mine.py"], r"mine.py: the run's model is mlp"),
         (["--workdir={run}", "--num=0"], r"--num=0: it must be at least 1"),
         (["--workdir={run}", "--truncation=0"], r"--truncation=0.0: it must lie in"),
@@ -419,16 +440,17 @@ def test_a_workdir_is_asked_whether_it_can_be_written(tmp_path, monkeypatch):
         (["--workdir={run}", "--replica=-1"], r"--replica=-1: .* has replica 0 alone"),
         (["--workdir={run}", "--labels=1"], r"--labels needs a conditional run"),
         (["--workdir={run}", "--interpolate"], r"this run makes points"),
+        (["--workdir={run}", "--condition=x.npy"], r"x.npy: this run has no condition"),
         (["--workdir={run}", "--out={}/x.jpg"], r"the file is a PNG"),
         (["--workdir={run}", "--out={}/file/x.png"], r"/file is a file"),
     ],
 )
-def test_sample_refuses(forks, there, run_of_ring, args, message):
+def test_sample_refuses(forks, files, run_of_ring, args, message):
     args = [
-        arg.replace("{}", str(there)).replace("{run}", str(run_of_ring)) for arg in args
+        arg.replace("{}", str(files)).replace("{run}", str(run_of_ring)) for arg in args
     ]
     if not any(arg.startswith("--out") for arg in args):
-        args.append(f"--out={there}/grid.png")
-    before = snapshot(there)
+        args.append(f"--out={files}/grid.png")
+    before = snapshot(files)
     assert_refused(forks("sample", *args), message)
-    assert snapshot(there) == before
+    assert snapshot(files) == before

@@ -1,7 +1,6 @@
-"""The folder of a run: what names it, and when a run may go on in it."""
+"""The folder of a run: its name, its lock and its `config.json`."""
 
 import contextlib
-import dataclasses
 import datetime
 import fcntl
 import json
@@ -13,9 +12,17 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from gan_jax import config as config_lib
+from gan_jax.algorithm.spaces import (
+    Classes,
+    Images,
+    Points,
+    Space,
+    from_description,
+)
+from gan_jax.algorithm.spaces import describe as describe_space
 from gan_jax.data.source import Info
 from gan_jax.errors import UserError
-from gan_jax.run.writers import write_file
+from gan_jax.run.files import write_file
 
 LOCK = "lock"
 LIBRARIES = ("gan_jax", "jax", "jaxlib", "flax", "optax", "numpy")
@@ -33,30 +40,28 @@ def check(path: Path, what: str = "workdir") -> None:
 
     Args:
       path: it need not exist yet.
-      what: the message calls it.
+      what: its name in messages.
 
     Raises:
       UserError: it is a file, or cannot be written.
     """
     if path.parts[:1] and path.parts[0].endswith(":"):  # gs://BUCKET/...
-        raise UserError(
-            f"{what} {path}: it must lie in the file system; mount a bucket"
-        )
-    there = path.absolute()
-    while not there.exists():
-        there = there.parent
-    if not there.is_dir():
-        raise UserError(f"{what} {path}: {there} is a file, not a folder")
-    if not os.access(there, os.W_OK | os.X_OK):
-        raise UserError(f"{what} {path}: {there} is not writable")
+        raise UserError(f"{what} {path}: it must be in the file system; mount a bucket")
+    parent = path.absolute()
+    while not parent.exists():
+        parent = parent.parent
+    if not parent.is_dir():
+        raise UserError(f"{what} {path}: {parent} is a file, not a folder")
+    if not os.access(parent, os.W_OK | os.X_OK):
+        raise UserError(f"{what} {path}: {parent} is not writable")
 
 
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Keeps other processes from writing in the folder.
+    """Keeps other processes from training in the folder.
 
-    The lock is the operating system's, on a file that stays: it is gone with the
-    process that held it, however that ended.
+    The operating system holds the lock, on a file that stays: it is released when the
+    process ends, even by a kill.
 
     Raises:
       UserError: another process trains there.
@@ -74,12 +79,41 @@ def locked(path: Path) -> Iterator[None]:
 
 
 def describe(config: ConfigDict, info: Info) -> dict:
-    """Returns the content of `config.json`: what a run trains, and with what."""
+    """Returns the content of `config.json`: the experiment, data and libraries."""
+    classes = isinstance(info.condition, Classes)
     return {
         "config": config.to_dict(),
-        "data": dataclasses.asdict(info),
+        "data": {
+            "name": info.name,
+            "shape": info.example.shape,
+            "num_classes": info.condition.num_classes if classes else 0,
+            "num_examples": info.num_examples,
+            "fingerprint": info.fingerprint,
+            "note": info.note,
+            "example": describe_space(info.example),
+            "condition": describe_space(info.condition),
+        },
         "versions": {library: version(library) for library in LIBRARIES},
     }
+
+
+def spaces(data: dict) -> tuple[Space, Space | None]:
+    """Returns the spaces of examples and conditions from `config.json`'s "data".
+
+    Raises:
+      Exception: any; it comes from a file that may hold anything.
+    """
+    if "example" in data:
+        found = from_description(data["example"]), from_description(data["condition"])
+        for space in found:
+            if space is not None and space.bounds is not None:
+                _low, _high = map(float, space.bounds)
+        return found
+    # A version before spaces knew images and points, with or without classes.
+    shape, num_classes = tuple(data["shape"]), data["num_classes"]
+    example = (Images if len(shape) == 3 else Points)(shape)
+    has_classes = isinstance(num_classes, int) and num_classes > 0
+    return example, Classes(num_classes) if has_classes else None
 
 
 def check_same(path: Path, config: ConfigDict, info: Info | None = None) -> None:
@@ -88,7 +122,7 @@ def check_same(path: Path, config: ConfigDict, info: Info | None = None) -> None
     Args:
       path: the folder.
       config: of the run to come.
-      info: its data, None where they are not known yet.
+      info: its data, None if they are not known yet.
 
     Raises:
       UserError: it holds another experiment; lists the differences.
@@ -102,7 +136,7 @@ def check_same(path: Path, config: ConfigDict, info: Info | None = None) -> None
     if differing:
         raise UserError(
             f"workdir {path} holds a run with another config ({'; '.join(differing)}); "
-            "choose another --workdir, or go on in it with --override_config"
+            "choose another --workdir, or continue in it with --override_config"
         )
 
 
@@ -112,7 +146,7 @@ def write(path: Path, content: dict) -> None:
 
 
 def read(path: Path) -> dict:
-    """Reads the `config.json` of a run: its config, data and library versions.
+    """Reads the `config.json` of a run, or of a dump.
 
     Raises:
       UserError: there is none.

@@ -1,4 +1,4 @@
-"""What a run writes for people to read: metrics, pictures, the progress line."""
+"""What a run writes while it trains: metrics, sample grids, progress, TensorBoard."""
 
 import contextlib
 import errno
@@ -8,95 +8,132 @@ import math
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Column
 
+from gan_jax.algorithm.spaces import Space
 from gan_jax.devices import hosts
 from gan_jax.errors import UserError
+from gan_jax.run import pictures
+from gan_jax.run.files import write_file
 
 PROGRESS = {"d_real": "D(x)", "d_fake": "D(G(z))", "d_loss": "d_loss"}
 PROGRESS |= {"g_loss": "g_loss", "value": "V"}
 
 
-def write_file(path: Path, content: bytes) -> None:
-    """Writes a file that appears whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        partial.write_bytes(content)
-        partial.rename(path)
-    except OSError:
-        partial.unlink(missing_ok=True)
-        raise
+class Output:
+    """One place that a run writes to; by default it ignores everything."""
+
+    def write(self, record: dict) -> None:
+        """Writes a record.
+
+        Args:
+          record: `step`, the metrics, a number or a list with one of each replica, and
+            `data`, a name.
+        """
+
+    def samples(self, step: int, png: bytes) -> None:
+        """Writes a sample grid."""
+
+    def close(self) -> None:
+        """Closes its files."""
 
 
-def tile(images: np.ndarray, columns: int) -> np.ndarray:
-    """Lays images out in rows.
+class Writers:
+    """All outputs of a run.
 
-    Args:
-      images: `[num, height, width, channels]`; the last row may stay unfilled.
-      columns: images in a row.
-
-    Returns:
-      `[rows * height, columns * width, channels]`.
-    """
-    num, height, width, channels = images.shape
-    rows = -(-num // columns)
-    missing = np.zeros((rows * columns - num, *images.shape[1:]), images.dtype)
-    grid = np.concatenate([images, missing])
-    grid = grid.reshape(rows, columns, height, width, channels).swapaxes(1, 2)
-    return grid.reshape(rows * height, columns * width, channels)
-
-
-def sheet(examples: np.ndarray, columns: int) -> bytes:
-    """Returns images as one PNG sheet, or points as one PNG scatter plot.
+    What an output cannot write, because the disk is full, is kept and tried again.
 
     Args:
-      examples: uint8 `[..., num, height, width, channels]` (1, 3 or 4 channels), or
-        points `[..., num, 2]`, a panel for each `[num, 2]` of them.
-      columns: images in a row.
+      outputs: none on the hosts that write nothing.
+      space: of the examples.
+      columns: examples in a row of a sample grid.
     """
-    from PIL import Image
 
-    buffer = io.BytesIO()
-    if examples.ndim < 4:
-        _scatter(buffer, examples.reshape(-1, *examples.shape[-2:]))
-    else:
-        image = tile(examples.reshape(-1, *examples.shape[-3:]), columns)
-        image = image[..., 0] if image.shape[-1] == 1 else image
-        Image.fromarray(image).save(buffer, "png", optimize=True)
-    return buffer.getvalue()
+    def __init__(self, outputs: Sequence[Output], space: Space, columns: int):
+        self._space, self._columns = space, columns
+        self._due: dict[Output, deque[Callable[[], None]]] = {
+            output: deque() for output in outputs
+        }
+
+    def metrics(self, record: dict) -> None:
+        """Writes a record.
+
+        Args:
+          record: `step`, the metrics, each a list with one number of each replica, and
+            `data`, a name.
+        """
+        record = {key: squeezed(value) for key, value in record.items()}
+        for output, due in self._due.items():
+            due.append(partial(output.write, record))
+        self._try("metrics", record["step"])
+
+    def samples(self, step: int, examples: np.ndarray) -> None:
+        """Writes the sample grid of a step.
+
+        Args:
+          step: its number.
+          examples: `[replicas, num, *shape]`, stored values.
+        """
+        if not self._due:
+            return
+        png = pictures.png(self._space, examples, self._columns)
+        for output, due in self._due.items():
+            due.append(partial(output.samples, step, png))
+        self._try("samples", step)
+
+    def save(self) -> None:
+        """Writes what is due.
+
+        Raises:
+          OSError: some of it cannot be written; it stays due.
+        """
+        errors = []
+        for due in self._due.values():
+            try:
+                while due:
+                    due[0]()
+                    due.popleft()
+            except OSError as error:
+                errors.append(error)
+        if errors:
+            raise errors[0]
+
+    def close(self) -> None:
+        """Closes all outputs."""
+        with contextlib.suppress(OSError):  # it has been reported
+            self.save()
+        for output in self._due:
+            with contextlib.suppress(OSError):
+                output.close()
+
+    def _try(self, what: str, step: int) -> None:
+        try:
+            self.save()
+        except OSError as error:
+            hosts.say(
+                f"cannot write the {what} of step {step} ({error}); kept, and tried "
+                "again with the next"
+            )
 
 
-def save_examples(path: Path, examples: np.ndarray, columns: int) -> None:
-    """Writes the `sheet` of examples to a PNG file."""
-    write_file(path, sheet(examples, columns))
-
-
-def _scatter(buffer: io.BytesIO, panels: np.ndarray) -> None:
-    from matplotlib.figure import Figure
-
-    columns = math.ceil(math.sqrt(len(panels)))
-    rows = -(-len(panels) // columns)
-    figure = Figure(figsize=(4 * columns, 4 * rows), layout="constrained")
-    for i, points in enumerate(panels):
-        axes = figure.add_subplot(rows, columns, i + 1, aspect="equal")
-        axes.scatter(*points.T, s=2, alpha=0.4, linewidths=0)
-        axes.set(xlim=(-3, 3), ylim=(-3, 3))
-        if len(panels) > 1:
-            axes.set_title(f"replica {i}")
-    figure.savefig(buffer, format="png", dpi=120)
+def squeezed(values: Any) -> Any:
+    """Returns the one number of a list with one, and all else as it is."""
+    one = isinstance(values, list) and len(values) == 1
+    return values[0] if one else values
 
 
 def mean_and_error(values: float | list[float]) -> tuple[float, float | None]:
-    """Returns a metric's mean over the replicas that go on, and its standard error.
+    """Returns a metric's mean over the replicas that still train, and its error.
 
-    The error is s / sqrt(n) with the unbiased s; None where fewer than two go on.
+    The standard error is s / sqrt(n), with the unbiased s; None if under two train.
     """
     finite = np.ravel(values)[np.isfinite(np.ravel(values))]
     if len(finite) < 2:
@@ -104,11 +141,11 @@ def mean_and_error(values: float | list[float]) -> tuple[float, float | None]:
     return float(finite.mean()), float(finite.std(ddof=1) / math.sqrt(len(finite)))
 
 
-class MetricsFile:
-    """`metrics.jsonl`: one object a line, appended, no step twice.
+class MetricsFile(Output):
+    """`metrics.jsonl`: one object a line, appended, each step once.
 
     Args:
-      path: the file; what a killed run left of a line is cut off.
+      path: the file; an incomplete last line, of a killed run, is cut off.
       until: the last step whose record is kept; None keeps all.
 
     Raises:
@@ -127,7 +164,7 @@ class MetricsFile:
         self._size = len(content)
 
     def write(self, record: dict) -> None:
-        """Appends a record unless its step is there already; NaN becomes null.
+        """Appends a record unless its step is in the file already; NaN becomes null.
 
         Raises:
           OSError: it cannot be written; the file is as it was.
@@ -136,7 +173,7 @@ class MetricsFile:
             return
         valid = {key: _json(value) for key, value in record.items()}
         line = json.dumps(valid).encode() + b"\n"
-        if self._file.write(line) != len(line):  # there was room for a part of it
+        if self._file.write(line) != len(line):  # there was space for a part of it
             self._file.truncate(self._size)
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         self._last, self._size = record["step"], self._size + len(line)
@@ -147,7 +184,7 @@ class MetricsFile:
 
 
 def check_records(folder: Path) -> None:
-    """Checks the `metrics.jsonl` that a run goes on with, and writes nothing.
+    """Checks the `metrics.jsonl` of a run that resumes, and writes nothing.
 
     Raises:
       UserError: the file is damaged.
@@ -158,7 +195,7 @@ def check_records(folder: Path) -> None:
 
 
 def drop_records(folder: Path, step: int) -> None:
-    """Drops the records of later steps, which another config or other noise left."""
+    """Drops the records of later steps, left by another config or other noise."""
     MetricsFile(folder / "metrics.jsonl", step).close()
 
 
@@ -175,8 +212,8 @@ def _step(path: Path, number: int, line: bytes) -> int:
         return int(json.loads(line)["step"])
     except (ValueError, KeyError, TypeError):
         raise UserError(
-            f"{path} is damaged: line {number} is no record of a step; mend or remove "
-            "that line"
+            f"{path} is damaged: line {number} is no record of a step; repair or "
+            "remove that line"
         ) from None
 
 
@@ -186,12 +223,12 @@ def _json(value):
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-class ProgressLine:
-    """Where the run stands: a bar on a terminal, else a line for each record.
+class ProgressLine(Output):
+    """The progress of the run: a bar on a terminal, else a line for each record.
 
     Args:
       num_steps: of the whole run.
-      step: where it starts.
+      step: the first one.
       console: where to show it, by default stderr.
     """
 
@@ -208,6 +245,15 @@ class ProgressLine:
 
     def write(self, record: dict) -> None:
         """Shows a record."""
+        with contextlib.suppress(OSError, SystemExit):  # rich, if stderr is closed
+            self._show(record)
+
+    def close(self) -> None:
+        """Leaves the line as it is."""
+        if self._bar:
+            self._bar.stop()
+
+    def _show(self, record: dict) -> None:
         step = record["step"]
         images_per_step = record["images"] / step * np.size(record["value"])
         steps_per_sec = record["images_per_sec"] / images_per_step
@@ -224,160 +270,90 @@ class ProgressLine:
         else:
             self._console.print("  ".join(lines), markup=False, highlight=False)
 
-    def close(self) -> None:
-        """Leaves the line as it stands."""
-        if self._bar:
-            self._bar.stop()
-
 
 def _shown(values: float | list[float]) -> str:
     mean, error = mean_and_error(values)
     return f"{mean:.3f}" if error is None else f"{mean:.3f} ± {error:.3f}"
 
 
-class Board:
-    """TensorBoard's event file.
-
-    tensorboardX's own writer hands events to a thread, which does not live through a
-    full disk; this one writes at once.
+class SampleFiles(Output):
+    """`samples/STEP.png`.
 
     Args:
       folder: of the run.
-      step: where it starts; what an earlier start left of later steps is hidden.
+    """
+
+    def __init__(self, folder: Path):
+        self._folder = folder / "samples"
+
+    def samples(self, step: int, png: bytes) -> None:
+        """Writes a sample grid."""
+        write_file(self._folder / f"{step:06d}.png", png)
+
+
+class Board(Output):
+    """TensorBoard's event file, opened at the first record.
+
+    tensorboardX's `SummaryWriter` hands events to a thread that dies when the disk is
+    full, and what it was given is lost; this one writes at once, or raises.
+
+    Args:
+      folder: of the run.
+      step: the first one; what an earlier start left of later steps is hidden.
     """
 
     def __init__(self, folder: Path, step: int):
-        # At the first record, when the device has work to do: it imports PyTorch too
-        # where that is installed, which takes seconds.
+        self._folder, self._step = folder, step
+        self._file = None
+
+    def write(self, record: dict) -> None:
+        """Writes the numbers of a record; of replicas, their mean and its error."""
+        from tensorboardX import summary
+
+        scalars = {}
+        for key, value in record.items():
+            if key not in ("step", "data"):
+                mean, error = mean_and_error(value)
+                scalars |= {key: mean}
+                scalars |= {} if error is None else {f"{key}_stderr": error}
+        summaries = [summary.scalar(*item) for item in scalars.items()]
+        self._add(record["step"], summaries)
+
+    def samples(self, step: int, png: bytes) -> None:
+        """Writes a sample grid."""
+        from PIL import Image
+        from tensorboardX import summary
+
+        pixels = np.asarray(Image.open(io.BytesIO(png)).convert("RGB"))
+        self._add(step, [summary.image("samples", pixels, dataformats="HWC")])
+
+    def close(self) -> None:
+        """Closes the file."""
+        if self._file:
+            self._file.close()
+
+    def _add(self, step: int, summaries: list) -> None:
+        from tensorboardX.proto.event_pb2 import Event
+
+        try:
+            self._file = self._file or self._opened()
+            for summary in summaries:
+                event = Event(wall_time=time.time(), step=step, summary=summary)
+                self._file.write_event(event)
+            self._file.flush()
+        except OSError:
+            self._file = None  # it may end in a part of an event
+            raise
+
+    def _opened(self):
+        # Imported at the first record, while the device is busy: it imports PyTorch
+        # too if that is installed, which takes seconds.
         from tensorboardX.event_file_writer import EventsWriter
         from tensorboardX.proto.event_pb2 import Event, SessionLog
 
         suffix = f".{os.getpid()}.{time.monotonic_ns()}"
-        self._events = EventsWriter(str(folder / "events"), suffix)
-        self._event = Event
-        self._add(step + 1, session_log=SessionLog(status=SessionLog.START))
-
-    def record(self, record: dict) -> None:
-        """Writes the numbers of a record; of replicas, their mean and its error."""
-        from tensorboardX import summary
-
-        for key, value in record.items():
-            if key not in ("step", "data"):
-                mean, error = mean_and_error(value)
-                scalars = {key: mean, f"{key}_stderr": error}
-                for name, scalar in scalars.items():
-                    if scalar is not None:
-                        self._add(record["step"], summary=summary.scalar(name, scalar))
-        self._events.flush()
-
-    def samples(self, step: int, png: bytes) -> None:
-        """Writes a sheet."""
-        from PIL import Image
-        from tensorboardX import summary
-
-        sheet = np.asarray(Image.open(io.BytesIO(png)).convert("RGB"))
-        image = summary.image("samples", sheet, dataformats="HWC")
-        self._add(step, summary=image)
-        self._events.flush()
-
-    def close(self) -> None:
-        """Closes the file."""
-        self._events.close()
-
-    def _add(self, step: int, **what) -> None:
-        self._events.write_event(self._event(wall_time=time.time(), step=step, **what))
-
-
-class Writers:
-    """Everything that a run writes while it trains, opened together.
-
-    What cannot be written, for the disk is full, is kept and tried again.
-
-    Args:
-      workdir: the run's folder.
-      num_steps: of the whole run.
-      step: where it starts.
-    """
-
-    def __init__(self, workdir: Path, num_steps: int, step: int):
-        self._workdir, self._step = workdir, step
-        self._metrics = MetricsFile(workdir / "metrics.jsonl")
-        self._progress = ProgressLine(num_steps, step)
-        self._board: Board | None = None
-        self._due: deque[Callable[[], None]] = deque()
-
-    def metrics(self, record: dict) -> None:
-        """Writes one record everywhere.
-
-        Args:
-          record: `step`, the metrics, a number or a list with one for each replica,
-            and `data`, a name.
-        """
-        self._due.append(lambda: self._metrics.write(record))
-        self._due.append(lambda: self._on_board(lambda board: board.record(record)))
-        with contextlib.suppress(OSError, SystemExit):  # rich, where nobody listens
-            self._progress.write(record)
-        self._try("metrics", record["step"])
-
-    def samples(self, step: int, examples: np.ndarray, columns: int) -> None:
-        """Writes the samples of a step."""
-        path, png = (
-            self._workdir / "samples" / f"{step:06d}.png",
-            sheet(examples, columns),
-        )
-        self._due.append(lambda: write_file(path, png))
-        self._due.append(lambda: self._on_board(lambda board: board.samples(step, png)))
-        self._try("samples", step)
-
-    def save(self) -> None:
-        """Writes what is due.
-
-        Raises:
-          OSError: it cannot be written; it stays due.
-        """
-        while self._due:
-            self._due[0]()
-            self._due.popleft()
-
-    def close(self) -> None:
-        """Closes all files."""
-        with contextlib.suppress(OSError):  # it has been said
-            self.save()
-        self._metrics.close()
-        if self._board:
-            with contextlib.suppress(OSError):
-                self._board.close()
-        self._progress.close()
-
-    def _try(self, what: str, step: int) -> None:
-        try:
-            self.save()
-        except OSError as error:
-            hosts.say(
-                f"cannot write the {what} of step {step} ({error}); kept, and tried "
-                "again with the next"
-            )
-
-    def _on_board(self, write: Callable[[Board], None]) -> None:
-        try:
-            self._board = self._board or Board(self._workdir, self._step)
-            write(self._board)
-        except OSError:
-            self._board = None  # what is in that file may end in a part of an event
-            raise
-
-
-class Silent:
-    """Stands for `Writers` on the hosts that write nothing."""
-
-    def metrics(self, record: dict) -> None:
-        """Writes nothing."""
-
-    def samples(self, step: int, examples: np.ndarray, columns: int) -> None:
-        """Writes nothing."""
-
-    def save(self) -> None:
-        """Writes nothing."""
-
-    def close(self) -> None:
-        """Closes nothing."""
+        file = EventsWriter(str(self._folder / "events"), suffix)
+        start = SessionLog(status=SessionLog.START)
+        step = self._step + 1
+        file.write_event(Event(wall_time=time.time(), step=step, session_log=start))
+        return file

@@ -1,10 +1,8 @@
 import dataclasses
 import functools
 import json
-import os
 import signal
-import subprocess
-import sys
+import time
 
 import jax
 import jax.numpy as jnp
@@ -13,23 +11,23 @@ import pytest
 from runs import (
     CONFIGS,
     MEMORY,
-    ROOT,
     SHRUNK,
     TIMES,
     assert_same_run,
+    grid_of,
     load,
     records,
-    sheet_of,
     states_of,
 )
 
-from gan_jax import Loss, sample
+from gan_jax import Loss, draw
 from gan_jax.algorithm.keys import purpose_key
+from gan_jax.algorithm.spaces import Classes, Images
 from gan_jax.data import toy
 from gan_jax.errors import Stopped
-from gan_jax.run import workdir
+from gan_jax.run import restore, workdir
 from gan_jax.run.checkpoint import Checkpoints
-from gan_jax.train import train
+from gan_jax.run.training import prepare, train
 
 
 @pytest.fixture(scope="session")
@@ -54,10 +52,15 @@ def make(images, idx_dir, tfds_dir):
     return make
 
 
-@pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)
-def test_every_config_trains_and_samples(config, make, tmp_path):
+# A set that is read while it trains, and no convolutions, which compile for long.
+STREAM = {"model": "mlp", "image_size": 8, "data.resident_mb": 0}
+TRAINED = ("folder", "mnist_mlp", "ring")  # one of each kind of data
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_configs_train_and_sample(name, make, tmp_path):
     path = tmp_path / "run"
-    state = train(make(config.stem), path)
+    state = train(make(name, image_size=8), path)
     assert state.step == 2
     lines = records(path)
     assert [line["step"] for line in lines] == [1, 2]
@@ -68,19 +71,34 @@ def test_every_config_trains_and_samples(config, make, tmp_path):
     assert list(path.glob("events.out.*"))
     assert not list(path.glob(".*"))  # nothing half-written
 
-    gan, state = sample.load(path)
-    drawn = sample.draw(gan, state, jax.random.key(0), 3)
-    assert drawn.shape == (3, *gan.shape)
-    assert drawn.dtype == ("uint8" if gan.range else "float32")
+    gan, state = restore.load(path)
+    drawn = draw(gan, state, jax.random.key(0), 3)
+    assert drawn.shape == (3, *gan.example.shape)
+    assert drawn.dtype == gan.example.stored_dtype
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_every_config_can_be_trained(path, make, tmp_path):
+    """As it is, at full width: `prepare` checks by abstract evaluation."""
+    config, whole = make(path.stem), load(path.stem)
+    whole.data, whole.batch_size = config.data, config.batch_size
+    whole.update_from_flattened_dict({"data.resident_mb": 0})
+    run = prepare(whole, tmp_path / "run")
+    assert run.gan.example == run.source.info.example or run.gan.example.is_image
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(
     ("name", "arg", "how"),
     [
         ("ring", None, {"penalties": "r1(every=2)", "d_updates": 2}),
-        ("mnist", None, {"image_size": 8}),
-        ("folder", "conditional", {"image_size": 8, "data.resident_mb": 0}),
-        ("folder", None, {"image_size": 8, "data.resident_mb": 0, "replicas": 2}),
+        pytest.param(
+            *("mnist_mlp", "conditional", {"image_size": 8}), marks=pytest.mark.slow
+        ),
+        ("folder", "conditional", STREAM),
+        pytest.param(
+            *("folder", None, {**STREAM, "replicas": 2}), marks=pytest.mark.slow
+        ),
         ("mnist_mlp", None, MEMORY),
     ],
     ids=["points", "resident", "stream", "replicas", "memory"],
@@ -93,8 +111,8 @@ def test_resume_equals_no_stop(name, arg, how, make, tmp_path):
     assert_same_run(tmp_path / "whole", tmp_path / "parts")
 
 
-def test_all_that_remembers_moves(make, tmp_path):
-    """What the tests with `MEMORY` compare is not what it was at the start."""
+def test_every_memory_changes(make, tmp_path):
+    """What the tests with `MEMORY` compare differs from the start."""
     train(make("mnist_mlp", **MEMORY, num_steps=4, checkpoint_every=4), tmp_path)
     (state,) = states_of(tmp_path)
     assert state.memory.keys() == {"lecam", "path_length", "ada", "replay"}
@@ -104,7 +122,7 @@ def test_all_that_remembers_moves(make, tmp_path):
     assert {"ada_p", "g_penalty_path_length"} <= set(records(tmp_path)[0])
 
 
-def test_a_killed_run_goes_on_from_its_last_checkpoint(make, tmp_path):
+def test_a_killed_run_resumes_from_its_last_checkpoint(make, tmp_path):
     """After a kill, the log runs ahead of the checkpoint and ends in half a line."""
     how = {"num_steps": 4, "checkpoint_every": 2}
     train(make("ring", **how), tmp_path / "whole")
@@ -129,17 +147,17 @@ def test_keeps_the_last_checkpoints(make, tmp_path):
     train(make("ring", **how, keep_checkpoints=2), tmp_path)
     kept = sorted(int(p.name) for p in (tmp_path / "checkpoints").iterdir())
     assert kept == [4, 5]
-    assert sample.load(tmp_path, step=4)[1].step == 4
+    assert restore.load(tmp_path, step=4)[1].step == 4
 
 
 def test_a_checkpoint_is_not_touched_by_the_steps_after_it(make, tmp_path):
     """It is written in the background while the next chunk reuses its memory."""
-    how = {"width": 256, "data.source": "packaged"}
+    how = {"width": 256, "data.source": "packaged", "image_size": 8}
     train(make("mnist_mlp", **how, num_steps=2), tmp_path / "short")
     train(make("mnist_mlp", **how, num_steps=6, keep_checkpoints=9), tmp_path / "long")
     states = []
     for path in (tmp_path / "short", tmp_path / "long"):
-        _, state = sample.load(path, step=2)
+        _, state = restore.load(path, step=2)
         states.append(state.replace(key=jax.random.key_data(state.key)))
     jax.tree.map(np.testing.assert_array_equal, *states)
 
@@ -159,9 +177,10 @@ def test_logs_means_over_the_steps_between(make, tmp_path):
     ("replicas", "message"),
     [
         (1, r"^d_loss is not finite at step 1: the discriminator's .*; nothing saved"),
-        (
+        pytest.param(
             2,
             r"^replica 0 \(seed 7\): d_loss is .*; replica 1 \(seed 8\): d_loss is",
+            marks=pytest.mark.slow,
         ),
     ],
 )
@@ -180,20 +199,22 @@ def test_stops_where_no_metric_is_finite(make, tmp_path, replicas, message):
     checkpoints.close()
 
 
-def test_config_json_tells_the_data_and_the_versions(make, tmp_path):
-    config = make("mnist")
+def test_config_json_holds_the_data_and_the_versions(make, tmp_path):
+    config = make("mnist", model="mlp", image_size=8)
     train(config, tmp_path)
     written = json.loads((tmp_path / "config.json").read_text())
     assert written["config"] == json.loads(json.dumps(config.to_dict()))
-    assert written["data"]["name"].startswith("tfds:mnist/")
+    assert written["data"]["name"] == "idx:mnist[train]"
     assert written["data"]["num_examples"] == 300
+    assert (written["data"]["shape"], written["data"]["num_classes"]) == ([8, 8, 1], 10)
+    assert workdir.spaces(written["data"]) == (Images((8, 8, 1)), Classes(10))
     assert written["versions"]["jax"] == jax.__version__
     assert records(tmp_path)[0]["data"] == written["data"]["name"]
 
 
 def test_fallback_is_told_everywhere(make, tmp_path, monkeypatch, capfd):
     monkeypatch.setattr("gan_jax.data.tfds.unreachable", lambda url: "offline")
-    config = make("mnist")
+    config = make("mnist", model="mlp", image_size=8)
     config.data.manual_dir, config.data.data_dir = "", str(tmp_path / "none")
     train(config, tmp_path / "run")
     written = json.loads((tmp_path / "run" / "config.json").read_text())
@@ -205,49 +226,33 @@ def test_fallback_is_told_everywhere(make, tmp_path, monkeypatch, capfd):
     assert "packaged:mnist[train]" in err.splitlines()[-1]
 
 
-def command(*args, **env):
-    """Starts `gan_jax.train` as a user does."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "gan_jax.train", *args],
-        cwd=ROOT,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, **env},
-    )
-
-
-def run_command(*args, **env):
-    with command(*args, **env) as run:
-        _, err = run.communicate(timeout=120)
-    assert run.returncode == 0, err
-
-
-@pytest.mark.parametrize("replicas", [1, 2])
-def test_sigterm_saves_and_the_run_goes_on(tmp_path, replicas):
-    """The real command, stopped and started again, ends like one never stopped."""
+@pytest.mark.parametrize("replicas", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_sigterm_saves_and_the_run_resumes(forks, tmp_path, replicas):
+    """The command, stopped and started again, ends like one never stopped."""
     args = ["--config=configs/ring.py", "--config.log_every=100"]
-    args += [f"--config.replicas={replicas}"]
+    args += [f"--config.replicas={replicas}", "--config.batch_size=8"]
     args += ["--config.sample_every=2000", "--config.checkpoint_every=2000"]
-    path = tmp_path / "stopped"
-    with command(*args, "--config.num_steps=4000", f"--workdir={path}") as run:
-        for line in run.stderr:
-            if line.startswith("300/"):
-                run.send_signal(signal.SIGTERM)
-                break
-        err = run.stderr.read()
-        assert run.wait(60) == 143, err
-    assert "stopped: saved at step" in err
+    path, err = tmp_path / "stopped", tmp_path / "err"
+    how = ["--config.num_steps=10000", f"--workdir={path}"]
+    run = forks.start("train", *args, *how, err=err)
+    while not err.exists() or "\n300/" not in err.read_text():
+        time.sleep(0.01)
+    run.send(signal.SIGTERM)
+    assert run.wait() == 143
+    assert "stopped: saved at step" in err.read_text()
     stopped = records(path)[-1]["step"]
-    assert 300 <= stopped < 2000
+    assert 300 <= stopped < 10000
 
-    again = f"--config.num_steps={stopped + 200}"
-    run_command(*args, again, f"--workdir={path}")
-    run_command(*args, again, f"--workdir={tmp_path / 'whole'}")
+    again = f"--config.num_steps={stopped + 100}"
+    for folder in (path, tmp_path / "whole"):
+        status, _, text = forks("train", *args, again, f"--workdir={folder}")
+        assert status == 0, text
     assert_same_run(path, tmp_path / "whole")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("replicas", [1, 3])
-def test_two_devices_train_as_one(tmp_path, replicas):
+def test_two_devices_train_as_one(forks, tmp_path, replicas):
     shrunk = {**SHRUNK, "num_steps": 3, "batch_size": 8, "data.source": "packaged"}
     shrunk |= {"replicas": replicas}
     shrunk |= {"sample_every": 3, "checkpoint_every": 3, "image_size": 8}
@@ -255,21 +260,23 @@ def test_two_devices_train_as_one(tmp_path, replicas):
     metrics = []
     for devices in (1, 2):
         path = tmp_path / str(devices)
-        run_command(
-            "--config=configs/mnist.py",
+        status, _, err = forks(
+            "train",
+            "--config=configs/mnist_mlp.py",
             *args,
             f"--workdir={path}",
             XLA_FLAGS=f"--xla_force_host_platform_device_count={devices}",
         )
+        assert status == 0, err
         metrics.append(records(path))
-    with command(
+    status, _, err = forks(
+        "train",
         "--config=configs/ring.py",
         "--config.batch_size=5",
         f"--workdir={tmp_path / 'odd'}",
         XLA_FLAGS="--xla_force_host_platform_device_count=2",
-    ) as refused:
-        _, err = refused.communicate(timeout=60)
-    assert refused.returncode == 2
+    )
+    assert status == 2
     assert "batch_size is 5: it must be a multiple of the number of devices" in err
     for one, two in zip(*metrics, strict=True):
         for key in ("d_loss", "g_loss", "d_grad_norm", "g_grad_norm", "value"):
@@ -297,22 +304,23 @@ def test_user_files_name_a_loss_a_penalty_and_a_model(make, tmp_path):
     )
     assert state.step == 2
     assert {"penalty_small", "penalty_r2"} <= set(records(tmp_path / "run")[0])
-    assert isinstance(sample.load(tmp_path / "run", model=str(code))[0].loss, Loss)
+    assert isinstance(restore.load(tmp_path / "run", model=str(code))[0].loss, Loss)
 
 
 def test_samples_of_a_run_need_no_more_than_its_generator(make, tmp_path):
     """Neither a batch that fills packs and parts, nor the user's terms."""
     code = tmp_path / "mine.py"
     code.write_text(
+        "from gan_jax import penalty\n"
+        "@penalty(initial={'deep': {'mean': 0.0}})\n"
         "def swing(critic, real, fake, key, *, real_logits, memory):\n"
         "    mean = memory['deep']['mean'] + 0.1 * real_logits.mean()\n"
         "    return (real_logits - mean) ** 2, {'deep': {'mean': mean}}\n"
-        "swing.memory = {'deep': {'mean': 0.0}}\n"
     )
     terms = f"r1, {code}:swing(weight=0.1, every=2), lecam"
     how = {"pack": 2, "accumulate": 2, "replay": 4, "penalties": terms}
     train(make("ring", **how), tmp_path / "run")
-    _, state = sample.load(tmp_path / "run")
+    _, state = restore.load(tmp_path / "run")
     assert state.memory["swing"]["deep"]["mean"] != 0
     assert state.memory["replay"]["filled"] == 4
 
@@ -321,9 +329,9 @@ def test_samples_of_a_run_need_no_more_than_its_generator(make, tmp_path):
     ("name", "arg", "how"),
     [
         ("ring", None, {"penalties": "r1(every=2)", "d_updates": 2}),
-        ("mnist_mlp", "conditional", {}),
-        ("folder", None, {"image_size": 8, "data.resident_mb": 0}),
-        ("mnist_mlp", None, MEMORY),
+        pytest.param("mnist_mlp", "conditional", {}, marks=pytest.mark.slow),
+        pytest.param("folder", None, STREAM, marks=pytest.mark.slow),
+        pytest.param("mnist_mlp", None, MEMORY, marks=pytest.mark.slow),
     ],
     ids=["points", "resident", "stream", "memory"],
 )
@@ -343,7 +351,7 @@ def test_a_replica_is_the_run_with_its_seed(name, arg, how, make, tmp_path):
         assert len(set(ours["d_loss"])) == 3
         assert (ours["step"], ours["images"]) == (theirs["step"], theirs["images"])
     if name != "ring":
-        ours, theirs = (sheet_of(tmp_path / run) for run in ("all", "one"))
+        ours, theirs = (grid_of(tmp_path / run) for run in ("all", "one"))
         first, second, third = np.split(ours, 3)
         row = theirs[: len(second)]
         assert np.abs(second - row).max() <= 1
@@ -354,7 +362,7 @@ def test_a_replica_is_the_run_with_its_seed(name, arg, how, make, tmp_path):
 @jax.tree_util.register_static
 @dataclasses.dataclass(frozen=True)
 class Poisoned:
-    """The ring, but no number for the keys whose uniform variate is in `at`."""
+    """The ring, but NaN for the keys whose uniform variate is in `at`."""
 
     at: tuple[float, float, float]
     info = toy.ring().info
@@ -362,11 +370,11 @@ class Poisoned:
     def sample(self, key, n):
         bad = (jax.random.uniform(key) == jnp.array(self.at)).any()
         batch = toy.ring().sample(key, n)
-        return {**batch, "image": jnp.where(bad, jnp.nan, batch["image"])}
+        return {**batch, "example": jnp.where(bad, jnp.nan, batch["example"])}
 
 
 def poison(monkeypatch, *seeds_and_steps):
-    """Makes the data of these seeds at these steps not finite."""
+    """Makes the data of these seeds at these steps NaN."""
 
     def variate(seed, step):
         key = purpose_key(jax.random.key(seed), step - 1, "data")
@@ -376,66 +384,53 @@ def poison(monkeypatch, *seeds_and_steps):
     monkeypatch.setitem(toy.DENSITIES, "ring", lambda: Poisoned((2, 2, 2, *at)[-3:]))
 
 
-HOW = {"seed": 10, "replicas": 3, "log_every": 2, "num_steps": 6, "batch_size": 16}
-
-
-def test_a_replica_that_is_not_finite_is_frozen(make, tmp_path, monkeypatch, capfd):
-    how = {**HOW, "sample_every": 6, "checkpoint_every": 6}
+@pytest.mark.slow
+def test_replicas_that_are_not_finite_are_frozen(make, tmp_path, monkeypatch, capfd):
+    """One after another; the others go on, also after a resume, until none is left."""
+    how = {"seed": 10, "replicas": 3, "log_every": 2, "batch_size": 16, "chunk": 1}
     poison(monkeypatch)
-    train(make("ring", **how), tmp_path / "sound")
-    train(make("ring", **{**how, "num_steps": 2}), tmp_path / "before")
+    train(make("ring", **how, num_steps=4), tmp_path / "sound")
     assert "not finite" not in capfd.readouterr().err
-    poison(monkeypatch, (11, 3))
-    train(make("ring", **how), tmp_path / "frozen")
 
+    poison(monkeypatch, (11, 3), (10, 4), (12, 6))
+    frozen = tmp_path / "frozen"
+    train(make("ring", **how, num_steps=4), frozen)
     err = capfd.readouterr().err
-    (line,) = (line for line in err.splitlines() if "not finite" in line)
-    assert line.startswith("replica 1 (seed 11): d_")
-    assert " is not finite at step 3: the discriminator's update would " in line
-    assert line.endswith(" of 6 of its 6 arrays; frozen, the others go on")
-    ours, sound = states_of(tmp_path / "frozen"), states_of(tmp_path / "sound")
-    jax.tree.map(np.testing.assert_array_equal, ours[::2], sound[::2])
-    assert [int(state.step) for state in ours] == [6, 2, 6]
-    good = states_of(tmp_path / "before")[1]
-    assert_close = functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-6)
-    jax.tree.map(assert_close, ours[1], good)
-    rows = zip(records(tmp_path / "frozen"), records(tmp_path / "sound"), strict=True)
+    lines = [line for line in err.splitlines() if "not finite" in line]
+    assert [line.partition(":")[0] for line in lines] == [
+        "replica 1 (seed 11)",
+        "replica 0 (seed 10)",
+    ]
+    assert " is not finite at step 3: the discriminator's update would put" in lines[0]
+    assert lines[0].endswith(" of 6 of its 6 arrays; frozen, the others go on")
+    ours, sound = states_of(frozen), states_of(tmp_path / "sound")
+    assert [int(state.step) for state in ours] == [3, 2, 4]
+    jax.tree.map(np.testing.assert_array_equal, ours[2], sound[2])
+    before = restore.load(tmp_path / "sound", step=2, replica=1)[1]
+    before = before.replace(key=jax.random.key_data(before.key))
+    jax.tree.map(np.testing.assert_array_equal, ours[1], before)
+    rows = zip(records(frozen), records(tmp_path / "sound"), strict=True)
     for got, all_sound in rows:
         for key in ("d_loss", "g_loss", "value"):
             assert (got[key][1] is None) == (got["step"] > 2)
-            assert got[key][::2] == all_sound[key][::2]
+            assert got[key][2] == all_sound[key][2]
+
+    message = r"^replica 2 \(seed 12\): .* step 6: .*; nothing saved since$"
+    for path in (frozen, tmp_path / "whole"):
+        with pytest.raises(Stopped, match=message) as stop:
+            train(make("ring", **how, num_steps=8), path)
+        assert stop.value.status == 3
+        frozen_now = capfd.readouterr().err.count("frozen, the others go on")
+        assert frozen_now == (0 if path == frozen else 2)
+        assert [line["step"] for line in records(path)] == [2, 4]
+    assert_same_run(frozen, tmp_path / "whole")
 
 
-def test_a_frozen_replica_stays_frozen_after_a_resume(
-    make, tmp_path, monkeypatch, capfd
-):
-    poison(monkeypatch, (11, 3))
-    how = {**HOW, "chunk": 1, "sample_every": 2}
-    train(make("ring", **how), tmp_path / "whole")
-    train(make("ring", **{**how, "num_steps": 4}), tmp_path / "parts")
-    capfd.readouterr()
-    train(make("ring", **how), tmp_path / "parts")
-    assert "not finite" not in capfd.readouterr().err
-    assert_same_run(tmp_path / "whole", tmp_path / "parts")
-    assert int(states_of(tmp_path / "parts")[1].step) == 2
-
-
-def test_stops_when_the_last_replica_is_frozen(make, tmp_path, monkeypatch, capfd):
-    poison(monkeypatch, (11, 3), (10, 4), (12, 6))
-    with pytest.raises(
-        Stopped, match=r"^replica 2 \(seed 12\): .* step 6: .*; nothing saved since$"
-    ) as stop:
-        train(make("ring", **HOW), tmp_path)
-    assert stop.value.status == 3
-    assert capfd.readouterr().err.count("frozen, the others go on") == 2
-    assert [line["step"] for line in records(tmp_path)] == [2, 4]
-    assert [int(state.step) for state in states_of(tmp_path)] == [3, 2, 4]
-
-
-def test_a_run_of_before_replicas_goes_on(make, tmp_path):
+def test_a_run_of_before_replicas_and_spaces_resumes(make, tmp_path):
     train(make("ring"), tmp_path)
     content = workdir.read(tmp_path)
     del content["config"]["replicas"]
+    del content["data"]["example"], content["data"]["condition"]
     workdir.write(tmp_path, content)
-    assert sample.load(tmp_path)[1].step == 2
+    assert restore.load(tmp_path)[1].step == 2
     assert train(make("ring", num_steps=4), tmp_path).step == 4

@@ -5,20 +5,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 from rich.console import Console
 from tensorboardX.proto import event_pb2
 from tensorboardX.proto.event_pb2 import SessionLog
 
+from gan_jax.algorithm.spaces import Images
 from gan_jax.errors import UserError
 from gan_jax.run.writers import (
+    Board,
     MetricsFile,
     ProgressLine,
+    SampleFiles,
     Writers,
     drop_records,
     mean_and_error,
-    save_examples,
-    tile,
 )
 
 RECORD = {
@@ -92,8 +92,18 @@ def test_a_number_that_is_not_finite_is_null(tmp_path):
     assert text == '{"step": 1, "value": [0.5, null, null], "data": "x"}\n'
 
 
+def opened(folder):
+    outputs = [
+        MetricsFile(folder / "metrics.jsonl"),
+        SampleFiles(folder),
+        Board(folder, 0),
+        ProgressLine(1000, 0),
+    ]
+    return Writers(outputs, Images((5, 5, 1)), columns=2)
+
+
 def events(folder):
-    """Reads TensorBoard's files: records of length, its checksum, data, their own."""
+    """Reads TensorBoard's files: records of length, its checksum, data, checksum."""
     for path in sorted(folder.glob("events.out.*")):
         data, at = path.read_bytes(), 0
         while at < len(data):
@@ -103,11 +113,10 @@ def events(folder):
 
 
 def test_tensorboard_has_the_mean_and_its_standard_error(tmp_path):
-    writers = Writers(tmp_path, 1000, 0)
+    writers = opened(tmp_path)
     writers.metrics(REPLICAS)
     writers.metrics(RECORD | {"step": 301, "g_loss": 3.0})
-    sheet = np.zeros((4, 5, 5, 1), np.uint8)
-    writers.samples(301, sheet, 2)
+    writers.samples(301, np.zeros((1, 4, 5, 5, 1), np.uint8))
     writers.close()
     found = list(events(tmp_path))
     written = {
@@ -143,14 +152,13 @@ class Full:
         monkeypatch.setattr(Path, "open", lambda path, mode, **_: File(path, mode))
 
 
-def test_what_a_full_disk_refuses_is_written_later(tmp_path, monkeypatch, capsys):
-    writers = Writers(tmp_path, 1000, 0)
-    writers.close()
+def test_writes_that_a_full_disk_refuses_are_made_later(tmp_path, monkeypatch, capsys):
+    opened(tmp_path).close()
     Full(monkeypatch, 2)
-    writers = Writers(tmp_path, 1000, 0)
+    writers = opened(tmp_path)
     for step in (300, 301, 302):
         writers.metrics(RECORD | {"step": step})
-    writers.samples(302, np.zeros((4, 5, 5, 1), np.uint8), 2)
+    writers.samples(302, np.zeros((1, 4, 5, 5, 1), np.uint8))
     writers.close()
     lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["step"] for line in lines] == [300, 301, 302]
@@ -175,26 +183,47 @@ def test_a_damaged_record_is_refused(tmp_path, line):
     assert path.read_text() == text
 
 
-def test_what_a_power_cut_left_empty_is_cut_off(tmp_path):
+def test_zeros_that_a_power_cut_left_are_cut_off(tmp_path):
     path = tmp_path / "metrics.jsonl"
     path.write_bytes(b'{"step": 1}\n' + bytes(40))
     MetricsFile(path).close()
     assert path.read_text() == '{"step": 1}\n'
 
 
-def test_replicas_are_rows_of_images_and_panels_of_points(tmp_path):
-    random = np.random.default_rng(0)
-    rows = random.integers(0, 256, (3, 4, 5, 5, 1), np.uint8)
-    save_examples(tmp_path / "x.png", rows, 4)
-    with Image.open(tmp_path / "x.png") as sheet:
-        np.testing.assert_array_equal(sheet, tile(rows.reshape(12, 5, 5, 1), 4)[..., 0])
+def test_one_replica_is_a_number_and_several_are_a_list(tmp_path):
+    """A run has always an axis of replicas; the file of one run does not."""
+    for values, wanted in (([0.5], 0.5), ([0.5, 0.25], [0.5, 0.25])):
+        path = tmp_path / f"{len(values)}.jsonl"
+        writers = Writers([MetricsFile(path)], Images((5, 5, 1)), columns=2)
+        writers.metrics({"step": 1, "value": values, "data": "x"})
+        writers.close()
+        assert json.loads(path.read_text())["value"] == wanted
 
-    sizes = []
-    for num in (1, 3):
-        save_examples(tmp_path / "x.png", random.normal(size=(num, 50, 2)), 1)
-        with Image.open(tmp_path / "x.png") as sheet:
-            sizes.append(sheet.size)
-    assert sizes[1] == (2 * sizes[0][0], 2 * sizes[0][1])
+
+def test_other_hosts_write_and_draw_nothing(tmp_path):
+    writers = Writers([], Images((5, 5, 1)), columns=2)
+    writers.metrics(RECORD)
+    writers.samples(1, "no examples")
+    writers.close()
+
+
+def test_an_output_that_fails_does_not_hold_back_the_others(tmp_path, capsys):
+    """The progress line goes on while the disk is full."""
+
+    class Full(MetricsFile):
+        def write(self, record):
+            raise OSError(28, "No space left on device")
+
+    shown = io.StringIO()
+    console = Console(file=shown, force_terminal=False, soft_wrap=True)
+    outputs = [Full(tmp_path / "metrics.jsonl"), ProgressLine(1000, 0, console)]
+    writers = Writers(outputs, Images((5, 5, 1)), columns=2)
+    for step in (300, 301):
+        writers.metrics(RECORD | {"step": step})
+    assert shown.getvalue().count("images/s") == 2
+    with pytest.raises(OSError, match="No space"):
+        writers.save()
+    writers.close()
 
 
 def test_no_step_is_written_twice(tmp_path):
@@ -208,7 +237,7 @@ def test_no_step_is_written_twice(tmp_path):
     assert lines == [{"step": 1, "by": 1}, {"step": 2, "by": 1}, {"step": 3, "by": 2}]
 
 
-def test_what_a_kill_left_is_cut_off_and_another_configs_records_dropped(tmp_path):
+def test_an_incomplete_line_is_cut_off_and_later_records_are_dropped(tmp_path):
     path = tmp_path / "metrics.jsonl"
     path.write_text('{"step": 1}\n{"step": 2}\n{"step": 3}\n{"ste')
     MetricsFile(path).close()
@@ -218,8 +247,8 @@ def test_what_a_kill_left_is_cut_off_and_another_configs_records_dropped(tmp_pat
 
 
 def test_tensorboard_is_opened_at_the_first_record(tmp_path):
-    """To import it takes long; the first step does not wait for it."""
-    writers = Writers(tmp_path, num_steps=1000, step=0)
+    """Its import takes long; the first step does not wait for it."""
+    writers = opened(tmp_path)
     assert not list(tmp_path.glob("events.out.*"))
     writers.metrics(RECORD)
     writers.close()

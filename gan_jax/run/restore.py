@@ -1,0 +1,142 @@
+"""Opens a run that was trained before, to draw from it or to continue elsewhere.
+
+The run may come from elsewhere: no code that its config names is loaded, unless the
+caller names it too.
+"""
+
+import contextlib
+import math
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import jax
+from ml_collections import ConfigDict
+
+from gan_jax import config as config_lib
+from gan_jax.algorithm import replicas
+from gan_jax.algorithm.gan import GAN
+from gan_jax.algorithm.state import TrainState
+from gan_jax.build import names
+from gan_jax.build.builder import from_config
+from gan_jax.build.preflight import check_generator, check_optimizers
+from gan_jax.data.source import MAX_PIXELS
+from gan_jax.devices import mesh as devices
+from gan_jax.errors import UserError, one_line
+from gan_jax.run import workdir
+from gan_jax.run.checkpoint import Checkpoints
+
+
+def load(
+    path: Path | str,
+    step: int | None = None,
+    replica: int = 0,
+    model: str | None = None,
+    optimizers: Sequence[str] = (),
+) -> tuple[GAN, TrainState]:
+    """Opens a run, to draw from it.
+
+    No code that the run's config names is loaded, unless it is named here too. The
+    user's own loss and terms do not matter to samples: the defaults replace them.
+
+    Args:
+      path: the run's folder.
+      step: of the checkpoint, None for the newest.
+      replica: which of its replicas.
+      model: the file or dotted path of the run's model, if that is no module of
+        gan_jax.models. It may be elsewhere than when the run was made.
+      optimizers: likewise those that are not optax's own.
+
+    Returns:
+      Its GAN, and the state of that replica alone.
+
+    Raises:
+      UserError: it is no run, has no such checkpoint or replica, or names code that is
+        not named here.
+    """
+    path = Path(path)
+    gan, shapes, num = _described(path, model, optimizers)
+    if not (path / "checkpoints").is_dir():
+        raise UserError(f"the run {path} has no checkpoint yet")
+    if not 0 <= replica < num:
+        valid = f"replicas 0 ... {num - 1}" if num > 1 else "replica 0 alone"
+        raise UserError(f"--replica={replica}: the run {path} has {valid}")
+    device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    like = devices.placed(shapes, jax.tree.map(lambda _: device, shapes))
+    like = like.replace(memory=None)  # that of terms which are not loaded is there too
+    with contextlib.closing(Checkpoints(path / "checkpoints")) as checkpoints:
+        state = checkpoints.restore(like, step).state
+    return gan, replicas.replica(state, replica)
+
+
+def _described(
+    path: Path, model: str | None, optimizers: Sequence[str]
+) -> tuple[GAN, TrainState, int]:
+    """Returns a run's GAN, the shapes of its state, and how many replicas it has.
+
+    Raises:
+      UserError: its config.json, which may hold anything, describes no run.
+    """
+    try:
+        return _built(workdir.read(path), model, optimizers)
+    except UserError:
+        raise
+    except Exception as error:
+        file = path / "config.json"
+        raise UserError(f"{file} describes no run ({one_line(error)})") from error
+
+
+def _built(
+    run: dict, model: str | None, optimizers: Sequence[str]
+) -> tuple[GAN, TrainState, int]:
+    config = config_lib.default()
+    config.update(run["config"])  # of the defaults' types, or it raises
+    config_lib.validate(config)
+    example, condition = workdir.spaces(run["data"])
+    for space in (example, condition):
+        if space is not None and math.prod(space.shape) > 4 * MAX_PIXELS:
+            raise ValueError(f"shape {space.shape} is too large")
+    gan = from_config(_without_code(config, model, optimizers), example, condition)
+    check_generator(gan, 1)
+    check_optimizers(gan)  # their states are in the checkpoint
+
+    def init():
+        return replicas.init_state(gan, replicas.root_keys(0, config.replicas))
+
+    return gan, jax.eval_shape(init), config.replicas
+
+
+def _without_code(
+    config: ConfigDict, model: str | None, optimizers: Sequence[str]
+) -> ConfigDict:
+    """Returns the config without any code but what the caller names.
+
+    Raises:
+      UserError: there is other code that samples depend on.
+    """
+    for key in ("loss", "step"):
+        if any(names.is_code(name) for name, _ in names.parse_calls(config[key])):
+            config[key] = config_lib.default()[key]
+    for key in ("penalties", "augment"):
+        config[key] = names.without_code(config[key])
+    if model and not names.is_code(config.model):
+        raise UserError(f"--model={model}: the run's model is {config.model}")
+    config.model = _allowed("model", config.model, [model] if model else [])
+    for key in ("optimizer", "d_optimizer"):
+        for name, _ in names.parse_calls(config[key]):
+            allowed = _allowed("optimizer", name, optimizers)
+            config[key] = config[key].replace(name, allowed, 1)
+    return config
+
+
+def _allowed(kind: str, name: str, codes: Sequence[str]) -> str:
+    """Returns which of the `codes` stands for a name, or the name if it is no code."""
+    if not names.is_code(name):
+        return name
+    for code in codes:
+        if os.path.basename(code) == os.path.basename(name):
+            return code
+    raise UserError(
+        f"the run's {kind} is {name}, which is code of its own: give --{kind}={name}, "
+        "or where you have it, if it may be run"
+    )

@@ -1,0 +1,233 @@
+"""Trains the experiment that a config describes, from the first step or a checkpoint.
+
+`train` checks everything before it writes anything; then `Loop` trains, and a guard may
+send it back to an earlier checkpoint.
+"""
+
+import contextlib
+import dataclasses
+import functools
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from gan_jax import config as config_lib
+from gan_jax import data
+from gan_jax.algorithm import replicas
+from gan_jax.algorithm.gan import GAN
+from gan_jax.algorithm.spaces import Classes, Images
+from gan_jax.algorithm.state import TrainState
+from gan_jax.build import names
+from gan_jax.build.builder import from_config
+from gan_jax.build.preflight import check
+from gan_jax.data.feed import open_feed
+from gan_jax.data.source import Info
+from gan_jax.devices import hosts
+from gan_jax.devices import mesh as devices
+from gan_jax.errors import RollBack, Stopped
+from gan_jax.run import pictures, workdir
+from gan_jax.run.checkpoint import Checkpoints, Saved
+from gan_jax.run.collapse import Collapse
+from gan_jax.run.dumps import Dumper
+from gan_jax.run.loop import Loop, Saver
+from gan_jax.run.records import Records
+from gan_jax.run.signals import stop_signals
+from gan_jax.run.writers import (
+    Board,
+    MetricsFile,
+    ProgressLine,
+    SampleFiles,
+    Writers,
+    check_records,
+    drop_records,
+)
+
+_IMAGES = ("folder", "packaged", "tfds")  # sources of images
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """What stays the same while a run trains, also when it rolls back.
+
+    Attributes:
+      config: the experiment.
+      path: the run's folder.
+      source: of the data.
+      gan: the static half.
+      mesh: all devices.
+    """
+
+    config: ConfigDict
+    path: Path
+    source: Any
+    gan: GAN
+    mesh: jax.sharding.Mesh
+
+    @property
+    def description(self) -> dict:
+        """The content of `config.json`."""
+        return workdir.describe(self.config, self.source.info)
+
+
+def train(config: ConfigDict, path: Path | str, override: bool = False) -> TrainState:
+    """Trains the experiment that a config describes, or resumes it.
+
+    Args:
+      config: the experiment.
+      path: the run's folder.
+      override: resume in a folder although it holds another config.
+
+    Returns:
+      The last state, leaves `[replicas, ...]`.
+
+    Raises:
+      UserError: the config, the data or the folder cannot be used; nothing is written.
+      Stopped: a guard, a signal or a full disk ended the run early.
+    """
+    run = prepare(config, Path(path), override)
+    config, path = run.config, run.path
+    use_compilation_cache()
+    with contextlib.ExitStack() as stack:
+        hosts.check_same(run.description)
+        hosts.first_does(lambda: stack.enter_context(workdir.locked(path)))
+        if not override:  # another process may have been faster
+            workdir.check_same(path, config, run.source.info)
+        stack.enter_context(jax.set_mesh(run.mesh))
+        checkpoints = Checkpoints(path / "checkpoints", config.keep_checkpoints)
+        stack.callback(checkpoints.close)
+        saved = start(run, checkpoints)
+        if override:  # before all else, so that a kill leaves no records of the other
+            hosts.first_does(lambda: drop_records(path, saved.step))
+        hosts.first_does(lambda: workdir.write(path, run.description))
+        announce(path, run.source.info)
+        stops = stack.enter_context(stop_signals())
+        return _train_with_rollbacks(run, checkpoints, saved, stops)
+
+
+def prepare(config: ConfigDict, path: Path, override: bool = False) -> Run:
+    """Checks the config, the folder and the data, and writes nothing.
+
+    Args:
+      config: the experiment.
+      path: the run's folder.
+      override: as for `train`.
+
+    Raises:
+      UserError: the config, the data or the folder cannot be used.
+    """
+    config_lib.validate(config)
+    config = names.with_absolute_files(config)
+    workdir.check(path)
+    check_records(path)
+    if not override:
+        workdir.check_same(path, config)
+    mesh = devices.make_mesh(replicas=config.replicas)
+    if config.data.source in _IMAGES:  # names first: preparing data may take minutes
+        image = Images((config.image_size, config.image_size, 1))
+        check(from_config(config, image, Classes(2)), config.batch_size, mesh)
+    source = data.load(config)
+    gan = from_config(config, source.info.example, source.info.condition)
+    check(gan, config.batch_size, mesh)
+    if not override:
+        workdir.check_same(path, config, source.info)
+    return Run(config, path, source, gan, mesh)
+
+
+def start(run: Run, checkpoints: Checkpoints) -> Saved:
+    """Returns the newest sound checkpoint, or the state before the first step."""
+    config = run.config
+
+    def init(seed):
+        return replicas.init_state(run.gan, replicas.root_keys(seed, config.replicas))
+
+    seed = np.uint32(config.seed)
+    shapes = jax.eval_shape(init, seed)
+    shardings = devices.shardings(shapes, run.mesh, config.sharding)
+    if checkpoints.latest() is not None:
+        return checkpoints.resume(devices.placed(shapes, shardings))
+    # It runs once, so compiling it must be quick rather than running it.
+    quick = {"xla_backend_optimization_level": 0}
+    options = quick if jax.default_backend() == "cpu" else None
+    init = jax.jit(init, out_shardings=shardings, compiler_options=options)
+    return Saved(0, init(seed), {})
+
+
+def announce(path: Path, info: Info) -> None:
+    """Prints where the run is and what it trains on."""
+    hosts.say(f"workdir: {path}\ndata: {info.name}")
+    if info.note:
+        hosts.say(f"note: {info.note}")
+
+
+def use_compilation_cache() -> None:
+    """Keeps compiled programs from one run to the next, in the user's cache folder."""
+    if not jax.config.jax_compilation_cache_dir:
+        home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+        folder = Path(home) / "gan_jax" / "jax"
+        jax.config.update("jax_compilation_cache_dir", str(folder))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+
+
+def _train_with_rollbacks(
+    run: Run, checkpoints: Checkpoints, saved: Saved, stops: Sequence[int]
+) -> TrainState:
+    """Trains to the end, from an earlier checkpoint each time a guard asks for it.
+
+    Raises:
+      Stopped: a guard, a signal or a full disk ended the run early.
+    """
+    stream = saved.carried.get("noise_stream", 0)
+    while True:
+        gan = dataclasses.replace(run.gan, noise_stream=stream)
+        try:
+            return _train_on(run, gan, checkpoints, saved, stops)
+        except RollBack as why:
+            back = why.with_traceback(None)  # which would keep the old state alive
+        if stream >= run.config.guard.rollbacks:
+            raise Stopped(3, f"{back}; rolled back {stream} times")
+        if not checkpoints.roll_back(back.good):
+            raise Stopped(3, f"{back}; no checkpoint from before that is kept")
+        stream, saved = stream + 1, start(run, checkpoints)
+        hosts.first_does(functools.partial(drop_records, run.path, saved.step))
+        hosts.say(f"{back}; rolling back to step {saved.step}")
+
+
+def _train_on(
+    run: Run, gan: GAN, checkpoints: Checkpoints, saved: Saved, stops: Sequence[int]
+) -> TrainState:
+    """Trains from a saved state on.
+
+    Raises:
+      Stopped: a guard, a signal or a full disk ended the run early.
+      RollBack: a guard asks for an earlier checkpoint.
+    """
+    config, source, carried = run.config, run.source, saved.carried
+    # A copy of the keys, since the state's own arrays are donated to the steps.
+    keys = devices.copy_of_key(saved.state.key)
+    feed = open_feed(source, config, keys, saved.step, run.mesh)
+    num, columns = pictures.grid_size(gan, config.replicas)
+    collapse = Collapse(config.guard, source, carried.get("counts"))
+    dumper = Dumper(run.path / "guard", run.description, config.replicas)
+    outputs = _outputs(run, saved.step) if hosts.is_first() else []
+    with contextlib.closing(Writers(outputs, gan.example, columns)) as writers:
+        records = Records(
+            config, writers, collapse, source.info.name, carried.get("window")
+        )
+        saver = Saver(checkpoints, records)
+        conditions = pictures.fixed_conditions(gan, source, num)
+        loop = Loop(gan, config, feed, saver, records, dumper, conditions)
+        return loop.run(saved, stops)
+
+
+def _outputs(run: Run, step: int) -> list:
+    return [
+        MetricsFile(run.path / "metrics.jsonl"),
+        SampleFiles(run.path),
+        Board(run.path, step),
+        ProgressLine(run.config.num_steps, step),
+    ]

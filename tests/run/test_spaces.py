@@ -1,0 +1,100 @@
+"""Runs on every kind of example and condition: trained, sampled, resumed, guarded."""
+
+import games
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+from runs import records
+
+from gan_jax import draw
+from gan_jax.config import default
+from gan_jax.errors import Stopped
+from gan_jax.run import dumps, restore
+from gan_jax.run.training import train
+
+
+def config_of(name, **overrides):
+    config = default()
+    config.update_from_flattened_dict({**games.SMALL, **games.GAMES[name], **overrides})
+    return config
+
+
+def model_of(name):
+    return games.GAMES[name]["model"] if name != "points" else None
+
+
+@pytest.fixture(scope="module", params=["clips", "pairs", "masks"])
+def run(request, tmp_path_factory):
+    """A run of a game that is neither of points nor of classes, never stopped."""
+    path = tmp_path_factory.mktemp(request.param) / "run"
+    train(config_of(request.param), path)
+    return request.param, path
+
+
+def test_resumes_bit_for_bit(run, tmp_path):
+    name, whole = run
+    train(config_of(name, num_steps=2), tmp_path / "parts")
+    train(config_of(name), tmp_path / "parts")
+    ours, theirs = (
+        [
+            {k: v for k, v in r.items() if k not in ("images_per_sec", "data_stall")}
+            for r in records(path)
+        ]
+        for path in (whole, tmp_path / "parts")
+    )
+    assert ours == theirs
+    states = [
+        restore.load(path, model=model_of(name))[1]
+        for path in (whole, tmp_path / "parts")
+    ]
+    plain = [s.replace(key=jax.random.key_data(s.key)) for s in states]
+    jax.tree.map(np.testing.assert_array_equal, *plain)
+    grids = [
+        (path / "samples" / "000004.png").read_bytes()
+        for path in (whole, tmp_path / "parts")
+    ]
+    assert grids[0] == grids[1]
+
+
+def test_is_sampled_and_shown(run, tmp_path):
+    name, path = run
+    gan, state = restore.load(path, model=model_of(name))
+    condition = None
+    if gan.condition is not None:
+        space = gan.condition
+        condition = np.random.default_rng(0).integers(
+            0, 256, (3, *space.shape), np.uint8
+        )
+    samples = draw(gan, state, jax.random.key(0), 3, condition)
+    assert samples.shape == (3, *gan.example.shape)
+    assert samples.dtype == np.uint8
+    # 8 rows: of one clip of 3 frames, of 4 pairs, or of 8 images.
+    images = {"clips": 3, "pairs": 4 * 2, "masks": 8}[name]
+    with Image.open(path / "samples" / "000004.png") as grid:
+        pixels = np.asarray(grid)
+        assert pixels.shape == (8 * 8, images * 8)
+    assert pixels.std() > 0
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param("clips", marks=pytest.mark.slow), "masks"]
+)
+def test_the_guard_dumps_and_replays_the_step(name, tmp_path):
+    loss = tmp_path / "loss.py"
+    loss.write_text(
+        "from gan_jax import Loss\nimport jax.numpy as jnp\n"
+        "bad = Loss(d=lambda r, f: jnp.log(-jnp.exp(r)), g=lambda f, r: -f)\n"
+    )
+    config = config_of(name, loss=f"{loss}:bad", penalties="")
+    with pytest.raises(Stopped, match="is not finite at step 1"):
+        train(config, tmp_path / "run")
+    with np.load(tmp_path / "run" / "guard" / "000001" / "arrays.npz") as arrays:
+        batch = {key for key in arrays.files if key.startswith("batch/")}
+    wanted = (
+        {"batch/example", "batch/condition"}
+        if config.conditional
+        else {"batch/example"}
+    )
+    assert batch == wanted
+    assert dumps.replay(tmp_path / "run" / "guard" / "000001", config) == 3
