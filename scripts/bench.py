@@ -9,14 +9,14 @@ A step is one discriminator and one generator update, each with fresh noise, on 
 resident batch; the toy workload draws its data in the step. Steps run in compiled
 chunks, as in training, and in single calls; with `--vs-torch` also in PyTorch
 (scripts/peer_torch.py, the same networks), in each mode that works there. All take
-turns, a burst of steps each, so that what else the machine does falls on all alike.
+turns, a burst of steps each, so that other load on the machine slows all of them alike.
 
-For each workload it prints milliseconds a step (median over the turns, with the least
-and the greatest), PyTorch's best mode and the ratio to it; operations and
-bytes of a step by XLA's count, the time they need at the machine's measured peaks, and
-the share of that floor reached; compilation times and memory. `--replicas` prints what
-a step costs for each of N seeds in one program, `--devices` which reductions over the
-devices XLA put into a step, and `--overhead` what logging, grids and checkpoints cost
+For each workload it prints milliseconds a step (median, least and greatest over the
+turns), PyTorch's best mode and the ratio to it; operations and bytes of a step by XLA's
+count, the time they need at the machine's measured peaks, and how much of that speed is
+reached; compilation times and memory. `--replicas` prints what a step costs for each of
+N seeds in one program, `--devices` the reductions over devices that XLA put into a
+step, and `--overhead` what logging, sample grids and checkpoints cost
 `configs/mnist.py`. `--json` prints one JSON object a line.
 """
 
@@ -40,8 +40,7 @@ from collectives import reductions
 from overhead import overhead
 from workloads import WORKLOADS, compiled, setup
 
-import gan_jax
-from gan_jax import cli, init_state, train_chunk, train_step
+from gan_jax import cli, train_step
 from gan_jax.algorithm import replicas
 from gan_jax.errors import UserError, unknown
 
@@ -50,11 +49,11 @@ MODES = ("eager", "channels_last", "compile", "compile+channels_last")
 
 WORKLOAD = flags.DEFINE_list("workload", "dcgan28", "Names of workloads, or all.")
 TURNS = flags.DEFINE_integer("turns", 7, "How often each is timed.", lower_bound=1)
-SECONDS = flags.DEFINE_float("seconds", 2.0, "At least so long a turn.")
+SECONDS = flags.DEFINE_float("seconds", 2.0, "The least that a turn should take.")
 VS_TORCH = flags.DEFINE_bool("vs-torch", False, "Time PyTorch's modes in turn.")
 REPLICAS = flags.DEFINE_list("replicas", [], "Numbers of seeds in one program.")
 DEVICES = flags.DEFINE_list("devices", [], "Numbers of devices to compile for.")
-OVERHEAD = flags.DEFINE_bool("overhead", False, "What a run's records cost it.")
+OVERHEAD = flags.DEFINE_bool("overhead", False, "Time what a run's records cost.")
 JSON = flags.DEFINE_bool("json", False, "Print one JSON object a line.")
 
 
@@ -66,25 +65,24 @@ class Ours:
 
     Args:
       name: of the workload.
-      seconds: a chunk takes at least about as long.
+      seconds: the least that a chunk should take.
     """
 
     def __init__(self, name: str, seconds: float):
-        self.gan, key, self.feed = setup(name)
-        self.state = jax.jit(init_state, static_argnums=0)(self.gan, key)
+        self.gan, self.feed, keys = setup(name)
+        self.state = _init(self.gan, keys)
         self.step, self.compile_step_s = compiled(
             _step, self.gan, self.state, self.feed
         )
         self.singly(2)
-        n = max(2, math.ceil(seconds * 1e3 / self.singly(2)))
-        self.chunk, self.compile_s = compiled(
-            functools.partial(train_chunk, n=n), self.gan, self.state, self.feed
+        self.n = max(2, math.ceil(seconds * 1e3 / self.singly(2)))
+        self.chunk, self.compile_s = _compiled_chunk(
+            self.gan, self.state, self.feed, self.n
         )
-        self.n = n
         self.chunked()
 
     def chunked(self) -> float:
-        """Returns the milliseconds a step of one chunk took."""
+        """Returns the milliseconds per step of one chunk."""
         start = time.perf_counter()
         self.state, _ = jax.block_until_ready(
             self.chunk(self.gan, self.state, self.feed)
@@ -92,7 +90,7 @@ class Ours:
         return (time.perf_counter() - start) * 1e3 / self.n
 
     def singly(self, n: int) -> float:
-        """Returns the milliseconds each of `n` single calls took."""
+        """Returns the milliseconds per step of `n` single calls."""
         start = time.perf_counter()
         for _ in range(n):
             self.state, metrics = self.step(self.gan, self.state, self.feed)
@@ -107,8 +105,20 @@ class Ours:
         ]
 
 
+def _init(gan, keys):
+    return jax.jit(replicas.init_state, static_argnums=0)(gan, keys)
+
+
 def _step(gan, state, feed):
-    return train_step(gan, state, feed.batch(feed.window(state.step, 1)[0]))
+    """Makes one step of the only replica, as `train_chunk` makes many."""
+    batch = replicas.replica(replicas.batches(feed, state.step[0], 1), 0)
+    state, metrics = train_step(gan, replicas.replica(state, 0), batch)
+    return jax.tree.map(lambda x: x[None], (state, metrics))
+
+
+def _compiled_chunk(gan, state, feed, n: int):
+    chunk = functools.partial(replicas.train_chunk, n=n)
+    return compiled(chunk, gan, state, feed)
 
 
 class Torch:
@@ -169,7 +179,7 @@ def peaks() -> tuple[float, float]:
     side, numbers = 2048, 1 << 26
     a, x = jnp.ones((side, side)), jnp.ones(numbers)
     product = jax.jit(lambda a: a @ a / side)
-    copy = jax.jit(lambda x: x + 1, donate_argnums=0)  # into memory that is there
+    copy = jax.jit(lambda x: x + 1, donate_argnums=0)  # allocates nothing
     return 2 * side**3 / _least(product, a), 2 * x.nbytes / _least(copy, x)
 
 
@@ -184,7 +194,7 @@ def _least(function, x) -> float:
 
 
 def limits(program, ms: float) -> dict:
-    """Returns what a compiled step asks of the machine, and how near it comes to that.
+    """Returns what a compiled step needs, and how near it comes to the peaks.
 
     Args:
       program: one compiled step.
@@ -215,7 +225,7 @@ def measure(name: str, turns: int, seconds: float, against_torch: bool) -> dict:
     Args:
       name: of the workload.
       turns: how often.
-      seconds: at least so long a turn.
+      seconds: the least that a turn should take.
       against_torch: whether PyTorch takes turns with it.
 
     Returns:
@@ -223,25 +233,13 @@ def measure(name: str, turns: int, seconds: float, against_torch: bool) -> dict:
     """
     ours = Ours(name, seconds)
     with contextlib.ExitStack() as stack:
-        peers, failed = {}, {}
-        for mode in MODES if against_torch else ():
-            try:
-                peers[mode] = stack.enter_context(contextlib.closing(Torch(name, mode)))
-            except RuntimeError as error:
-                failed[mode] = str(error)
-        for mode, peer in peers.items():
-            if peer.about["parameters"] != ours.parameters():
-                raise UserError(
-                    f"{name} has {ours.parameters()} parameters, PyTorch's {mode} "
-                    f"{peer.about['parameters']}"
-                )
+        peers, failed = _started(stack, ours, name) if against_torch else ({}, {})
         run = {"chunk": ours.chunked, "single": lambda: ours.singly(ours.n)}
         run |= {m: functools.partial(p.steps, ours.n) for m, p in peers.items()}
         times = {key: [] for key in run}
         for _ in range(turns):
             for key, take in run.items():
                 times[key].append(take())
-
     ms = statistics.median(times["chunk"])
     result = {
         "workload": name,
@@ -262,8 +260,25 @@ def measure(name: str, turns: int, seconds: float, against_torch: bool) -> dict:
     }
 
 
+def _started(stack: contextlib.ExitStack, ours: Ours, name: str):
+    """Starts PyTorch's modes; returns those that work, and why the others do not."""
+    peers, failed = {}, {}
+    for mode in MODES:
+        try:
+            peers[mode] = stack.enter_context(contextlib.closing(Torch(name, mode)))
+        except RuntimeError as error:
+            failed[mode] = str(error)
+    for mode, peer in peers.items():
+        if peer.about["parameters"] != ours.parameters():
+            raise UserError(
+                f"{name} has {ours.parameters()} parameters, PyTorch's {mode} "
+                f"{peer.about['parameters']}"
+            )
+    return peers, failed
+
+
 def _compared(times: dict, peers: dict, failed: dict) -> dict:
-    """Returns how PyTorch did: each mode, and the ratio to the best of them."""
+    """Returns the times of PyTorch's modes, and the ratio to the best of them."""
     medians = {mode: statistics.median(times[mode]) for mode in peers}
     best = min(medians, key=medians.get)
     ratios = [a / b for a, b in zip(times["chunk"], times[best], strict=True)]
@@ -285,33 +300,24 @@ def replicated(name: str, num: int, turns: int, seconds: float) -> dict:
       name: of the workload.
       num: how many.
       turns: how often.
-      seconds: at least so long a turn.
+      seconds: the least that a turn should take.
     """
-    gan, _, feed = setup(name)
-    algorithm = replicas if num > 1 else gan_jax
-    key = replicas.root_key(0, num)
-    if hasattr(feed, "key"):
-        feed = feed.replace(key=key)
-    state = jax.jit(algorithm.init_state, static_argnums=0)(gan, key)
+    gan, feed, keys = setup(name, num)
+    state = _init(gan, keys)
 
-    def once(state, n):
+    def timed(state, program, n):
         start = time.perf_counter()
-        state, _ = jax.block_until_ready(chunks[n](gan, state, feed))
+        state, _ = jax.block_until_ready(program(gan, state, feed))
         return state, (time.perf_counter() - start) * 1e3 / n
 
-    chunks = {}
-    chunks[2], compile_s = compiled(
-        functools.partial(algorithm.train_chunk, n=2), gan, state, feed
-    )
-    state, _ = once(state, 2)
-    state, ms = once(state, 2)
+    short, compile_s = _compiled_chunk(gan, state, feed, 2)
+    state, _ = timed(state, short, 2)
+    state, ms = timed(state, short, 2)
     n = max(2, math.ceil(seconds * 1e3 / ms))
-    chunks[n], _ = compiled(
-        functools.partial(algorithm.train_chunk, n=n), gan, state, feed
-    )
+    program, _ = _compiled_chunk(gan, state, feed, n)
     times = []
     for _ in range(turns):
-        state, ms = once(state, n)
+        state, ms = timed(state, program, n)
         times.append(ms)
     ms = statistics.median(times)
     return {
@@ -380,8 +386,8 @@ def virtual_devices(wanted: int) -> None:
     Raises:
       UserError: there are fewer than `wanted`.
     """
-    given = "host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
-    if not (given or "JAX_NUM_CPU_DEVICES" in os.environ):
+    is_set = "host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
+    if not (is_set or "JAX_NUM_CPU_DEVICES" in os.environ):
         jax.config.update("jax_num_cpu_devices", 8)
     if wanted > jax.device_count():
         raise UserError(

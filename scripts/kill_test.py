@@ -1,13 +1,13 @@
-"""Kills training runs at random instants, and compares what comes of them.
+"""Kills training runs at random instants, and compares what they come to.
 
     python scripts/kill_test.py --kills=200 --seed=0
 
 For each case (a lazy penalty with two discriminator updates, images on the device with
 two replicas, a streamed folder) one run is left alone. Others, of the same command, are
-killed (SIGKILL) again and again, half of the times while they start and half while they
-train and write, until they end. Then the last states must be equal to the bit, and so
-must the last sheet and the records of `metrics.jsonl`, each step once and none missing.
-Exit status: 0 all equal, 1 something was lost.
+killed (SIGKILL) again and again, half of the time while they start and half while they
+train and write, until they end. Then the last states must be equal, bit for bit, and so
+must the last sample grid and the records of `metrics.jsonl`, each step once and none
+missing. Exit status: 0 all equal, 1 something was lost.
 """
 
 import itertools
@@ -27,13 +27,13 @@ import numpy as np
 from absl import flags
 from PIL import Image
 
-from gan_jax import cli, sample
+from gan_jax import cli
 from gan_jax.errors import unknown
 from gan_jax.run import workdir
+from gan_jax.run.restore import load
 
 KILLS = flags.DEFINE_integer("kills", 200, "How many, over all cases.", lower_bound=1)
-# gan_jax.sample, which opens what is compared, has a flag of this name too.
-SEED = flags.DEFINE_integer("seed", 0, "Of the instants.", allow_override=True)
+SEED = flags.DEFINE_integer("seed", 0, "Of the instants.")
 STEPS = flags.DEFINE_integer("steps", 3000, "Of each run.", lower_bound=1)
 CASES = flags.DEFINE_list("cases", ["points", "replicas", "stream"], "Which to run.")
 
@@ -54,7 +54,7 @@ ROOT = Path(__file__).parents[1]
 
 
 class Case:
-    """One kind of run: how it is started, and what it must come to.
+    """One kind of run: how it starts, and how it must end.
 
     Args:
       name: of KINDS.
@@ -72,9 +72,9 @@ class Case:
         self._command += [f"--config.{key}={value}" for key, value in keys.items()]
         cache = {"JAX_COMPILATION_CACHE_DIR": str(folder / "cache")}
         self._env = {**os.environ, **cache}
-        self._sound = folder / "sound"
+        self._undisturbed = folder / "undisturbed"
         # How long a run starts, and how long it trains, with what it compiles cached.
-        for path in (folder / "first", self._sound):
+        for path in (folder / "first", self._undisturbed):
             start = time.monotonic()
             run = self.start(path)
             while not (path / "metrics.jsonl").exists() and run.poll() is None:
@@ -85,7 +85,7 @@ class Case:
             self.training = time.monotonic() - start - self.starting
 
     def start(self, path: Path) -> subprocess.Popen:
-        """Starts a run, or goes on with it."""
+        """Starts a run, or resumes it."""
         path.mkdir(parents=True, exist_ok=True)
         with path.with_suffix(".log").open("w") as log:
             return subprocess.Popen(
@@ -98,19 +98,19 @@ class Case:
     def lost(self, path: Path) -> list[str]:
         """Returns how the run at `path` differs from the one that was left alone."""
         found = []
-        ours, theirs = (_records(run) for run in (path, self._sound))
+        ours, theirs = (_records(run) for run in (path, self._undisturbed))
         if [r["step"] for r in ours] != [r["step"] for r in theirs]:
             found.append("the steps of metrics.jsonl")
         if ours != theirs:
             found.append("metrics.jsonl")
         ours, theirs = (
-            sorted((run / "samples").iterdir()) for run in (path, self._sound)
+            sorted((run / "samples").iterdir()) for run in (path, self._undisturbed)
         )
         if [p.name for p in ours] != [p.name for p in theirs]:
-            found.append("which sheets there are")
+            found.append("which grids there are")
         if ours[-1].read_bytes() != theirs[-1].read_bytes():
-            found.append("the last sheet")
-        same = jax.tree.map(np.array_equal, _states(path), _states(self._sound))
+            found.append("the last grid")
+        same = jax.tree.map(np.array_equal, _states(path), _states(self._undisturbed))
         if not all(jax.tree.leaves(same)):
             found.append("the last state")
         return found
@@ -143,7 +143,7 @@ def torture(case: Case, kills: int, instants: random.Random, folder: Path) -> Co
 
 
 def _kill(run, case: Case, path: Path, instants: random.Random) -> None:
-    """Kills a run, unless it ends before: while it starts, or once it goes on."""
+    """Kills a run, unless it ends before: while it starts, or once it trains."""
     before, wait = _progress(path), instants.uniform(0, case.starting)
     if instants.random() < 0.5:
         while _progress(path) == before and run.poll() is None:
@@ -184,7 +184,7 @@ def _records(path: Path) -> list[dict]:
 
 def _states(path: Path) -> list:
     replicas = workdir.read(path)["config"]["replicas"]
-    states = [sample.load(path, replica=i)[1] for i in range(replicas)]
+    states = [load(path, replica=i)[1] for i in range(replicas)]
     return [s.replace(key=jax.random.key_data(s.key)) for s in states]
 
 

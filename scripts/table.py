@@ -3,8 +3,8 @@
     python scripts/table.py
 
 Each row is a run of configs/ring.py, at a learning rate of 1e-3, with three seeds in
-one program, alone and with R1; the runs stay in --runs, are not made again, and go on
-where they were stopped. Coverage is that of arXiv:1712.04086, section 4.1, of 2,500
+one program, alone and with R1. The runs stay in --runs: finished ones are not repeated,
+and stopped ones resume. Coverage is that of arXiv:1712.04086, section 4.1, of 2,500
 samples of each seed.
 """
 
@@ -15,12 +15,13 @@ import jax
 import numpy as np
 from absl import flags
 
-from gan_jax import cli, draw, sample
+from gan_jax import cli, draw
 from gan_jax.build.names import user_object
 from gan_jax.data import toy
 from gan_jax.errors import Stopped
 from gan_jax.metrics.modes import coverage
-from gan_jax.train import train
+from gan_jax.run.restore import load
+from gan_jax.run.training import train
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
@@ -87,7 +88,7 @@ def measure(loss: str, penalties: str) -> tuple[str, str]:
         return "not finite", "–"
     ring, found = toy.ring(), []
     for replica in range(SEEDS.value):
-        gan, state = sample.load(path, replica=replica)
+        gan, state = load(path, replica=replica)
         if int(state.step) < STEPS.value:
             return f"seed {replica} not finite at {int(state.step)}", "–"
         samples = np.asarray(draw(gan, state, jax.random.key(0), NUM))

@@ -4,12 +4,12 @@
 #   scripts/tpu_vm.sh NAME ZONE gs://BUCKET/gan_jax.tgz --config=configs/mnist.py \
 #       --config.batch_size=1024 --workdir=/mnt/shared/run
 #
-# NAME and ZONE are the TPU VM's; the last commit goes there by way of the bucket; what
-# follows are the flags of gan_jax.train. The workers find each other. The workdir must
-# lie on a file system that all of them share (a Filestore share, or a disk of the only
-# worker). The runs go on when this command has ended; each worker's ~/gan_jax/log tells
-# how. SIGTERM, which a preempted VM sends, saves the run; the same command goes on with
-# it. Needs gcloud, and rights on the VM and the bucket.
+# NAME and ZONE are those of the TPU VM. The last commit is copied there through the
+# bucket. The other arguments are flags of gan_jax.train. The workers find each other.
+# The workdir must be on a file system that all of them share (a Filestore share, or a
+# disk of the only worker). The run continues after this command has ended and logs to
+# ~/gan_jax/log on each worker. SIGTERM, which a preempted VM sends, saves the run; the
+# same command resumes it. Needs gcloud, and rights on the VM and the bucket.
 set -euo pipefail
 if (($# < 4)); then
   echo "usage: $0 NAME ZONE gs://BUCKET/ARCHIVE.tgz --config=FILE --workdir=/DIR [FLAG...]" >&2

@@ -6,26 +6,31 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
-from gan_jax import build
+from gan_jax import Images, Points, build
+from gan_jax.algorithm.replicas import root_keys
 from gan_jax.data import toy
 from gan_jax.data.feed import Drawn
 
 # The networks of the DCGAN paper and its 28x28 form, an MLP on eight Gaussians, and
-# SNGAN's ResNet. Adam(2e-4, b1=0.5, b2=0.999), non-saturating loss unless said.
+# SNGAN's ResNet. Adam(2e-4, b1=0.5, b2=0.999), non-saturating loss by default.
 WORKLOADS = {
     "mlp_ring": {
-        "shape": (2,),
+        "example": Points((2,)),
         "model": "mlp",
         "width": 128,
         "latent_size": 2,
         "discriminator": "slope=0.0",
         "batch_size": 256,
     },
-    "dcgan28": {"shape": (28, 28, 1), "batch_size": 128},
-    "dcgan28_r1": {"shape": (28, 28, 1), "batch_size": 128, "penalties": "r1"},
-    "dcgan64": {"shape": (64, 64, 3), "batch_size": 32},
+    "dcgan28": {"example": Images((28, 28, 1)), "batch_size": 128},
+    "dcgan28_r1": {
+        "example": Images((28, 28, 1)),
+        "batch_size": 128,
+        "penalties": "r1",
+    },
+    "dcgan64": {"example": Images((64, 64, 3)), "batch_size": 32},
     "sngan32": {
-        "shape": (32, 32, 3),
+        "example": Images((32, 32, 3)),
         "model": "resnet",
         "latent_size": 128,
         "loss": "hinge",
@@ -38,7 +43,7 @@ WORKLOADS = {
 class OneBatch:
     """A feed that gives the same batch in every step."""
 
-    images: jax.Array
+    examples: jax.Array
 
     axes = None
 
@@ -48,22 +53,23 @@ class OneBatch:
 
     def batch(self, drawn: jax.Array) -> dict[str, jax.Array]:
         """Returns the batch."""
-        return {"image": self.images}
+        return {"example": self.examples}
 
 
-def setup(name: str):
-    """Returns a workload's GAN, a key, and its feed."""
-    arguments = dict(WORKLOADS[name])
-    size = arguments.pop("batch_size")
-    gan, key = build(**arguments), jax.random.key(0)
-    if len(gan.shape) == 1:
-        return gan, key, Drawn(key, toy.ring(), size)
-    return gan, key, OneBatch(jax.random.normal(key, (size, *gan.shape)))
+def setup(name: str, replicas: int = 1):
+    """Returns a workload's GAN, its feed, and the root keys `[replicas]`."""
+    settings = dict(WORKLOADS[name])
+    size = settings.pop("batch_size")
+    gan, keys = build(**settings), root_keys(0, replicas)
+    if isinstance(gan.example, Points):
+        return gan, Drawn(keys, toy.ring(), size), keys
+    examples = jax.random.normal(jax.random.key(0), (size, *gan.example.shape))
+    return gan, OneBatch(examples), keys
 
 
 def compiled(function, gan, state, fed):
-    """Compiles a step or a chunk, its state donated; returns it, and the seconds."""
-    jax.clear_caches()  # whatever was compiled before
+    """Compiles a function that donates its state; returns it, and the seconds."""
+    jax.clear_caches()
     start = time.perf_counter()
     program = jax.jit(function, donate_argnums=1).lower(gan, state, fed).compile()
     return program, time.perf_counter() - start

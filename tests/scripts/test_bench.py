@@ -1,9 +1,6 @@
 import functools
 import importlib.util
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import jax
@@ -13,7 +10,6 @@ import pytest
 from gan_jax.algorithm import replicas
 
 ROOT = Path(__file__).parents[2]
-DEVICES = ("XLA_FLAGS", "JAX_NUM_CPU_DEVICES")  # what may say how many there are
 COMMON = {"workload", "ms_per_step"}
 TIMED = {
     *COMMON,
@@ -21,26 +17,38 @@ TIMED = {
     *("compile_s", "compile_step_s", "gflop", "gbyte", "peak_gflop_s", "copy_gbyte_s"),
     *("floor_ms", "limit", "share_of_floor", "memory_mb"),
 }
+BENCH = """
+import os, sys
+for name in ("XLA_FLAGS", "JAX_NUM_CPU_DEVICES"):  # they set the number of devices
+    os.environ.pop(name, None)
+sys.path.insert(0, "scripts")
+import bench
+from gan_jax import cli
+cli.run(bench.main)
+"""
 
 
-def bench(*args):
-    return subprocess.run(
-        [sys.executable, "scripts/bench.py", *args],
-        cwd=ROOT,
-        env={key: value for key, value in os.environ.items() if key not in DEVICES},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+@pytest.fixture
+def bench(spawn):
+    def run(*args):
+        done = spawn(BENCH, "bench.py", *args)
+        done.wait()
+        return done
+
+    return run
 
 
-def results(*args):
-    done = bench(*args, "--seconds=0.01", "--turns=2", "--json")
-    assert done.returncode == 0, done.stderr
-    return [json.loads(line) for line in done.stdout.splitlines()]
+@pytest.fixture
+def results(bench):
+    def run(*args):
+        done = bench(*args, "--seconds=0.01", "--turns=2", "--json")
+        assert done.status == 0, done.err
+        return [json.loads(line) for line in done.out.splitlines()]
+
+    return run
 
 
-def test_times_a_workload_and_says_what_limits_it():
+def test_times_a_workload_and_says_what_limits_it(results):
     (result,) = results("--workload=mlp_ring")
     assert result.keys() == TIMED
     assert result["parameters"] == [17154, 17025]
@@ -51,7 +59,8 @@ def test_times_a_workload_and_says_what_limits_it():
     assert result["gflop"] == pytest.approx(2e-9 * macs, rel=0.2)
 
 
-def test_replicas_cost_and_compile():
+@pytest.mark.slow
+def test_replicas_cost_and_compile(results):
     one, three = results("--workload=mlp_ring", "--replicas=1,3")
     assert one.keys() == three.keys()
     assert one.keys() > COMMON
@@ -59,25 +68,21 @@ def test_replicas_cost_and_compile():
     assert three["ms_per_replica"] == pytest.approx(three["ms_per_step"] / 3, rel=0.01)
 
 
-def test_replicas_of_any_workload_can_be_made():
-    sys.path.insert(0, str(ROOT / "scripts"))
-    try:
-        from workloads import WORKLOADS, setup
-    finally:
-        sys.path.pop(0)
-    for name in WORKLOADS:
-        gan, _, feed = setup(name)
-        keys = jax.eval_shape(lambda: replicas.root_key(0, 2))
-        if hasattr(feed, "key"):
-            feed = feed.replace(key=keys)
+@pytest.mark.parametrize("num", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_replicas_of_any_workload_can_be_trained(num, monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
+    from workloads import WORKLOADS, setup
+
+    for name in WORKLOADS if num == 2 else ["mlp_ring", "dcgan28"]:
+        gan, feed, keys = setup(name, num)
         state = jax.eval_shape(functools.partial(replicas.init_state, gan), keys)
         chunk = functools.partial(replicas.train_chunk, gan, n=3)
         after, metrics = jax.eval_shape(chunk, state, feed)
         assert jax.tree.map(jnp.shape, after) == jax.tree.map(jnp.shape, state)
-        assert {m.shape for m in metrics.values()} == {(3, 2)}
+        assert {m.shape for m in metrics.values()} == {(3, num)}
 
 
-def test_devices_exchange_gradients_and_nothing_that_grows_with_the_batch():
+def test_devices_exchange_gradients_and_nothing_that_grows_with_the_batch(results):
     one, two = results("--workload=mlp_ring", "--devices=1,2")
     assert (one["all-reduce"], one["all-reduce_mbyte"]) == (0, 0)
     assert two.keys() == one.keys()  # all-reduces and no other kind
@@ -105,8 +110,8 @@ BAD = [
 
 
 @pytest.mark.parametrize(("args", "message"), BAD)
-def test_refuses(args, message):
+def test_refuses(args, message, bench):
     done = bench(*args)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith(f"error: {message}")
-    assert done.stderr.count("\n") == 1
+    assert (done.status, done.out) == (2, "")
+    assert done.err.startswith(f"error: {message}")
+    assert done.err.count("\n") == 1
