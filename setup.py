@@ -28,6 +28,7 @@ setup(
         "rich>=13.0",
         "tensorboardX>=2.6.2.2",
         "tensorflow-datasets>=4.9.10",
+        "tensorstore>=0.1.74",
     ],
     extras_require={
         "tensorflow": ["tensorflow"],  # prepares the TFDS sets that need it
