@@ -342,7 +342,7 @@ def _read_arrays(folder: Path, like: TrainState, single: bool) -> TrainState:
         name = jax.tree_util.keystr(path, simple=True, separator=".")
         base = {"driver": "file", "path": f"{folder}/default/"}
         kvstore = {"driver": "ocdbt", "base": base, "path": f"{name}/"}
-        spec = {"driver": "auto", "kvstore": kvstore}
+        spec = {"driver": "zarr", "kvstore": kvstore}
         store = tensorstore.open(spec, open=True, read=True).result()
 
         @functools.cache  # devices may hold the same part
