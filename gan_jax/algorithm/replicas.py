@@ -56,6 +56,12 @@ def train_chunk(
     """
     # The step is outside the replicas' axis: a penalty that is not due costs nothing.
     first, num = state.step.max() if step is None else step, len(state.step)
+    if num == 1:
+
+        def chunk(feed, state):
+            return chunks.train_chunk(gan, state, feed, n, first)
+
+        return _over_replicas(chunk, (feed.axes, 0), 1, (0, 1))(feed, state)
     window = _over_replicas(lambda feed: feed.window(first, n), (feed.axes,), num, 1)
 
     def body(state, drawn_at):
@@ -107,7 +113,7 @@ def replica(tree: Any, i: int) -> Any:
 
 
 def _over_replicas(
-    function: Callable, axes: tuple, num: int, out_axis: int = 0
+    function: Callable, axes: tuple, num: int, out_axes: int | tuple = 0
 ) -> Callable:
     """Returns a function over `num` replicas: mapped, or for one run applied plainly.
 
@@ -115,16 +121,16 @@ def _over_replicas(
       function: of one replica.
       axes: of the replicas in each argument, as for `jax.vmap`; None where it has none.
       num: how many replicas there are.
-      out_axis: of the replicas in what the function returns.
+      out_axes: of the replicas in what the function returns, as for `jax.vmap`.
     """
     if num > 1:
         name = mesh.REPLICA
-        return jax.vmap(function, axes, out_axis, axis_size=num, spmd_axis_name=name)
+        return jax.vmap(function, axes, out_axes, axis_size=num, spmd_axis_name=name)
 
     def alone(*args):
         plain = [_without_axis(axis, arg) for axis, arg in zip(axes, args, strict=True)]
         returned = function(*plain)
-        return jax.tree.map(lambda x: jnp.expand_dims(x, out_axis), returned)
+        return jax.tree.map(_with_axis, out_axes, returned)
 
     return alone
 
@@ -138,3 +144,7 @@ def _without_axis(axes, tree):
         return jax.tree.map(lambda x: lax.index_in_dim(x, 0, axis, False), part)
 
     return jax.tree.map(drop, axes, tree, is_leaf=lambda axis: axis is None)
+
+
+def _with_axis(axis: int, part: Any) -> Any:
+    return jax.tree.map(lambda x: jnp.expand_dims(x, axis), part)
