@@ -44,8 +44,7 @@ def build(example: Space, condition: Space | None = None, **settings) -> GAN:
         any object that has a `Generator` and a `Discriminator`.
 
     Raises:
-      UserError: a name is unknown, its arguments do not fit, or the settings make no
-        sense together.
+      UserError: a name, its arguments or the settings together make no sense.
     """
     for name in settings.keys() - set(SETTINGS):
         raise unknown("setting of build", name, SETTINGS)
@@ -54,8 +53,7 @@ def build(example: Space, condition: Space | None = None, **settings) -> GAN:
         if s[key] not in valid:
             raise unknown(key, s[key], valid)
     g, d = _networks(example, condition, s)
-    penalties, constraints = objectives.build_penalties(s["penalties"])
-    dynamics = _dynamics(s["step"])
+    dynamics, terms = _dynamics(s["step"]), objectives.build_penalties(s["penalties"])
     gan = GAN(
         example=dataclasses.replace(example, bounds=_bounds(example, g)),
         condition=condition,
@@ -63,8 +61,8 @@ def build(example: Space, condition: Space | None = None, **settings) -> GAN:
         discriminator=d,
         **_optimizers(s, dynamics),
         loss=_loss(s["loss"]),
-        penalties=penalties,
-        constraints=constraints,
+        penalties=terms[0],
+        constraints=terms[1],
         augment=objectives.build_augment(s["augment"]),
         latent=Latent(s["latent_size"], s["latent"]),
         dynamics=dynamics,
