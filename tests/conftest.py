@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-# Most of a test's time is compilation. The commands that tests start inherit this; the
-# tests marked `optimized` check what only the optimised programs show.
+# Most of a test's time is compilation. The commands that tests start inherit this;
+# .ci/run also runs some tests with it set to 0.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 
 import jax

@@ -48,12 +48,12 @@ def build(example: Space, condition: Space | None = None, **settings) -> GAN:
     """
     for name in settings.keys() - set(SETTINGS):
         raise unknown("setting of build", name, SETTINGS)
-    s = {key: settings.get(key, default()[key]) for key in SETTINGS}
-    for key, valid in (("latent", PRIORS), ("precision", PRECISIONS)):
-        if s[key] not in valid:
-            raise unknown(key, s[key], valid)
+    defaults = default()
+    s = {key: settings.get(key, defaults[key]) for key in SETTINGS}
+    _check_choices(s)
     g, d = _networks(example, condition, s)
-    dynamics, terms = _dynamics(s["step"]), objectives.build_penalties(s["penalties"])
+    dynamics = _dynamics(s["step"])
+    penalties, constraints = objectives.build_penalties(s["penalties"])
     gan = GAN(
         example=dataclasses.replace(example, bounds=_bounds(example, g)),
         condition=condition,
@@ -61,8 +61,8 @@ def build(example: Space, condition: Space | None = None, **settings) -> GAN:
         discriminator=d,
         **_optimizers(s, dynamics),
         loss=_loss(s["loss"]),
-        penalties=terms[0],
-        constraints=terms[1],
+        penalties=penalties,
+        constraints=constraints,
         augment=objectives.build_augment(s["augment"]),
         latent=Latent(s["latent_size"], s["latent"]),
         dynamics=dynamics,
@@ -72,6 +72,12 @@ def build(example: Space, condition: Space | None = None, **settings) -> GAN:
     )
     _check_sense(gan)
     return gan
+
+
+def _check_choices(s: dict[str, Any]) -> None:
+    for key, valid in (("latent", PRIORS), ("precision", PRECISIONS)):
+        if s[key] not in valid:
+            raise unknown(key, s[key], valid)
 
 
 def from_config(config: ConfigDict, example: Space, condition: Space | None) -> GAN:

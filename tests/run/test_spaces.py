@@ -21,7 +21,7 @@ def config_of(name, **overrides):
 
 
 def model_of(name):
-    return games.GAMES[name]["model"] if name != "points" else None
+    return games.GAMES[name]["model"]
 
 
 @pytest.fixture(scope="module", params=["clips", "pairs", "masks"])
