@@ -122,11 +122,14 @@ class Classes(Space):
 
     Attributes:
       num_classes: how many there are.
+      names: what they are called, in their order; empty if they have no names. Classes
+        that differ in their names alone are equal.
     """
 
     shape: tuple[int, ...] = dataclasses.field(default=(), init=False)
     bounds: None = dataclasses.field(default=None, init=False)
     num_classes: int = 0
+    names: tuple[str, ...] = dataclasses.field(default=(), compare=False)
 
     axes = ()
 
@@ -163,6 +166,7 @@ def from_description(about: dict[str, Any] | None) -> Space | None:
         return None
     kind = KINDS.get(about["kind"], Space)
     if kind is Classes:
-        return Classes(int(about["num_classes"]))
+        names = tuple(map(str, about.get("names", ())))  # older descriptions lack them
+        return Classes(int(about["num_classes"]), names)
     bounds = about["bounds"]
     return kind(tuple(about["shape"]), None if bounds is None else tuple(bounds))
