@@ -29,6 +29,8 @@ class GAN:
       g_tx: the generator's optimizer.
       d_tx: the discriminator's optimizer.
       loss: what each player minimises.
+      log_odds: whether that makes D's logits log-odds; else D is a critic, see
+        `gan_jax.objective.losses.estimates_log_odds`.
       penalties: the terms added to it.
       constraints: projections of the discriminator's parameters, applied after each of
         its updates.
@@ -52,6 +54,7 @@ class GAN:
     g_tx: optax.GradientTransformation
     d_tx: optax.GradientTransformation
     loss: Loss
+    log_odds: bool
     penalties: tuple[Penalty, ...]
     constraints: tuple[Constraint, ...]
     augment: tuple[Augmentation, ...]

@@ -189,8 +189,19 @@ def constrained(gan: GAN, params, step: Array):
 # --- The equilibrium ----------------------------------------------------------------
 
 
-def equilibrium(real_logits: Array, fake_logits: Array) -> Metrics:
-    """Returns what shows the distance from the equilibrium D = 1/2, V = -log 4."""
+def equilibrium(gan: GAN, real_logits: Array, fake_logits: Array) -> Metrics:
+    """Returns what shows the distance from the equilibrium D = 1/2, V = -log 4.
+
+    A critic, whose logits are no log-odds, has neither D(x) nor V: its mean values
+    meet at the equilibrium, where it ranks half of the pairs rightly.
+    """
+    if not gan.log_odds:
+        higher, lower = real_logits > fake_logits, real_logits < fake_logits
+        return {
+            "critic_real": real_logits.mean(),
+            "critic_fake": fake_logits.mean(),
+            "d_accuracy": (1 + higher.mean() - lower.mean()) / 2,
+        }
     real, fake = jax.nn.log_sigmoid(real_logits), jax.nn.log_sigmoid(-fake_logits)
     right = (real_logits > 0).mean() + (fake_logits <= 0).mean()
     return {

@@ -48,7 +48,11 @@ def d_step(
       The new state, and the metrics `d_loss` (without penalties), `value`, V(D, G) =
       E log D(x) + E log(1 - D(G(z))), `d_real`, the mean D(x), `d_fake`, the mean
       D(G(z)), `d_accuracy`, each penalty's mean, `penalty_NAME`, and the norms of the
-      gradient, `d_grad_norm`, and of the new parameters, `d_param_norm`.
+      gradient, `d_grad_norm`, and of the new parameters, `d_param_norm`. With a loss
+      whose logits are no log-odds, `critic_real` and `critic_fake`, the mean logits,
+      take the place of `value`, `d_real` and `d_fake`, and `d_accuracy` is the share
+      of pairs of a real and a generated example in which the real one has the greater
+      logit.
     """
     return move_d(gan, state, d_gradient(gan, state, batch, update))
 

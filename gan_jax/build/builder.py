@@ -19,7 +19,7 @@ from gan_jax.algorithm.spaces import OUTPUTS, Classes, Space
 from gan_jax.build import names, objectives, optimizers
 from gan_jax.config import default
 from gan_jax.errors import UserError, unknown
-from gan_jax.objective.losses import Loss
+from gan_jax.objective.losses import Loss, estimates_log_odds
 from gan_jax.objective.terms import Dynamics, Penalty
 
 PRECISIONS = ("float32", "bfloat16")
@@ -54,13 +54,15 @@ def build(example: Space, condition: Space | None = None, **settings) -> GAN:
     g, d = _networks(example, condition, s)
     dynamics = _dynamics(s["step"])
     penalties, constraints = objectives.build_penalties(s["penalties"])
+    loss = _loss(s["loss"])
     gan = GAN(
         example=dataclasses.replace(example, bounds=_bounds(example, g)),
         condition=condition,
         generator=g,
         discriminator=d,
         **_optimizers(s, dynamics),
-        loss=_loss(s["loss"]),
+        loss=loss,
+        log_odds=_estimates_log_odds(loss),
         penalties=penalties,
         constraints=constraints,
         augment=objectives.build_augment(s["augment"]),
@@ -156,6 +158,13 @@ def _bounds(example: Space, generator: nn.Module) -> tuple[float, float] | None:
 def _loss(loss: str | Loss) -> Loss:
     text = isinstance(loss, str)
     return objectives.build_loss(loss) if text else objectives.checked(loss)
+
+
+def _estimates_log_odds(loss: Loss) -> bool:
+    try:
+        return estimates_log_odds(loss)
+    except Exception:  # a loss of the user's own: the preflight reports it
+        return False
 
 
 def _dynamics(text: str) -> Dynamics:

@@ -1,11 +1,10 @@
 r"""Adversarial losses: pairs of pure functions on logits.
 
-The discriminator's logit $\ell$ stands for $D = \sigma(\ell)$. Every function returns
-one value per judgement, shape `[judgements]`, to be minimised; the step takes the mean.
-Your own is a `Loss` of two such functions, named in a config as `my_file.py:name`.
-Where the logits have another meaning (`least_squares`, `wasserstein`, `f_gan`), the
-logged D(x), V and accuracy, which take their sigmoid, are monitors and not
-probabilities.
+The discriminator's logit $\ell$ stands for $D = \sigma(\ell)$ where the loss makes it a
+log-odds, see `estimates_log_odds`; with any other loss D is a critic, and its logits
+are logged as they are. Every function returns one value per judgement, shape
+`[judgements]`, to be minimised; the step takes the mean. Your own is a `Loss` of two
+such functions, named in a config as `my_file.py:name`.
 
 A function that returns a `Loss` is a family of losses, `least_squares(c=0.5)`;
 targets.py has what changes a loss, `non_saturating, label_smoothing`.
@@ -85,6 +84,28 @@ def _d_cost(
         return cost(real, target(of_real, ones)) + cost(fake, target(of_fake, zeros))
 
     return d
+
+
+def estimates_log_odds(loss: Loss) -> bool:
+    r"""Tells whether D's best logit is the log-odds $\ell = \log p(x) / q(x)$.
+
+    Then $\sigma(\ell)$ is the probability that x is real. It is so if that logit is
+    stationary, $p\,\partial_{\ell_x} L_D + q\,\partial_{\ell_{G(z)}} L_D = 0$, for
+    every ratio p/q of the densities (arXiv:1406.2661, proposition 1). Transforms of
+    the targets, such as label smoothing, do not matter.
+    """
+    d = loss.d if loss.cost is None else _d_cost(loss.cost, None)
+
+    def of_one(real: Array, fake: Array) -> Array:
+        return d(real[None], fake[None]).sum()
+
+    @jax.jit
+    def holds(logits: Array) -> Array:
+        by_real, by_fake = jax.vmap(jax.grad(of_one, (0, 1)))(logits, logits)
+        balanced = jnp.allclose(jnp.exp(logits) * by_real, -by_fake, rtol=1e-3)
+        return balanced & (by_fake != 0).all()
+
+    return bool(holds(jnp.array([-2.3, -0.6, 0.4, 1.7])))
 
 
 def _d_logistic(real: Array, fake: Array) -> Array:

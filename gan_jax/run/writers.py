@@ -24,8 +24,11 @@ from gan_jax.errors import UserError
 from gan_jax.run import pictures
 from gan_jax.run.files import write_file
 
-PROGRESS = {"d_real": "D(x)", "d_fake": "D(G(z))", "d_loss": "d_loss"}
-PROGRESS |= {"g_loss": "g_loss", "value": "V"}
+# What the progress line shows of a record: D(x), D(G(z)) and V, or of a critic, whose
+# logits are no log-odds, its mean values.
+PROGRESS = {"d_real": "D(x)", "d_fake": "D(G(z))"}
+PROGRESS |= {"critic_real": "C(x)", "critic_fake": "C(G(z))"}
+PROGRESS |= {"d_loss": "d_loss", "g_loss": "g_loss", "value": "V"}
 
 
 class Output:
@@ -255,10 +258,14 @@ class ProgressLine(Output):
 
     def _show(self, record: dict) -> None:
         step = record["step"]
-        images_per_step = record["images"] / step * np.size(record["value"])
+        images_per_step = record["images"] / step * np.size(record["d_loss"])
         steps_per_sec = record["images_per_sec"] / images_per_step
         left = math.ceil((self._num_steps - step) / steps_per_sec)
-        values = (f"{name} {_shown(record[key])}" for key, name in PROGRESS.items())
+        values = (
+            f"{name} {_shown(record[key])}"
+            for key, name in PROGRESS.items()
+            if key in record
+        )
         lines = (
             f"{step}/{self._num_steps}  {left // 60}:{left % 60:02d} left  "
             f"{record['images_per_sec']:.0f} images/s  {record['data']}",

@@ -99,6 +99,23 @@ def test_metrics_are_those_of_the_theory():
         np.testing.assert_allclose(metrics[name], wanted, rtol=1e-5)
 
 
+def test_metrics_of_a_critic_are_its_mean_values():
+    gan, state = make(**POINTS, loss="hinge")
+    batch = batch_of(gan, 64)
+    metrics = D_STEP(gan, state, batch)[1]
+    key = jax.random.fold_in(purpose_key(KEY, 0, "d_noise"), 0)
+    fake = GENERATE(gan, {"params": state.g.params}, gan.latent.sample(key, 64))
+    real, fake = (
+        gan.discriminator.apply({"params": state.d.params}, x, train=True)
+        for x in (batch["example"], fake)
+    )
+    assert not {"value", "d_real", "d_fake"} & metrics.keys()
+    np.testing.assert_allclose(metrics["critic_real"], real.mean(), rtol=1e-5)
+    np.testing.assert_allclose(metrics["critic_fake"], fake.mean(), rtol=1e-5)
+    np.testing.assert_allclose(metrics["d_accuracy"], (real > fake).mean(), rtol=1e-5)
+    assert 0 < metrics["d_accuracy"] < 1
+
+
 def test_a_blind_discriminator_is_the_equilibrium():
     gan, state = make(**POINTS)
     zero = jax.tree.map(jnp.zeros_like, state.d.params)

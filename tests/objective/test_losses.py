@@ -331,6 +331,15 @@ def test_only_relativistic_losses_see_differences_alone(row):
     assert np.allclose(values[0], values[2], atol=1e-4) == row.relative
 
 
+@each_loss
+def test_knows_whose_logits_are_log_odds(row):
+    # Of f-GAN's, those whose g_f is f'(e^v): T = f'(p/q) at v = log p/q, as below.
+    divergences = (f"divergence='{name}'" for name in ("gan", "jensen", "reverse_kl"))
+    of_cross_entropy = ("non_saturating", "minimax", *divergences)
+    wanted = any(text.rstrip("'") in row.text for text in of_cross_entropy)
+    assert losses.estimates_log_odds(build_loss(row.text)) == wanted
+
+
 def test_your_own_decreasing_function_makes_a_relativistic_loss():
     loss = losses.relativistic(f=lambda x: jnp.exp(-x))
     np.testing.assert_allclose(loss.d(REAL, FAKE), np.exp(FAKE - REAL), rtol=1e-6)
