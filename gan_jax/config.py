@@ -85,12 +85,18 @@ def _set_run(c: ConfigDict) -> None:
     c.guard = ConfigDict()
     c.guard.action = "stop"  # at a step that gives NaN or inf; or 'rollback'
     c.guard.rollbacks = 3  # at most
-    # If the diversity of samples is below `diversity` for `patience` sample grids, or D
-    # is saturated for `saturation` log lines: 'warn', 'stop', 'rollback' or 'off'.
+    # What an alarm does: 'warn', 'stop', 'rollback' or 'off'. There is one if, for
+    # `patience` sample grids, the diversity of samples is below `diversity` of the
+    # data's, or less than `modes` of its modes or classes have samples; if D is
+    # saturated for `saturation` log lines; if the norm of a player's gradient is below
+    # `vanishing`, or a loss or a norm above `explosion`.
     c.guard.collapse = "warn"
     c.guard.diversity = 0.1
+    c.guard.modes = 0.5
     c.guard.patience = 3
     c.guard.saturation = 20
+    c.guard.vanishing = 1e-7
+    c.guard.explosion = 1e5
 
     c.log_every = 50
     c.sample_every = 500
@@ -131,8 +137,11 @@ FREE_ON_RESUME = (
     "guard.rollbacks",
     "guard.collapse",
     "guard.diversity",
+    "guard.modes",
     "guard.patience",
     "guard.saturation",
+    "guard.vanishing",
+    "guard.explosion",
     "data.data_dir",
     "data.manual_dir",
     "data.fallback",
@@ -213,10 +222,11 @@ def _check_ranges(values: dict) -> None:
             raise UserError(f"{key} is {values[key]}: it must not be negative")
     check_seed("seed", values["seed"])
     check_seed("seed + replicas - 1", values["seed"] + values["replicas"] - 1)
-    if not 0 <= values["guard.diversity"] < math.inf:
-        raise UserError(
-            f"guard.diversity is {values['guard.diversity']}: it must be a number >= 0"
-        )
+    for key in ("diversity", "modes", "vanishing", "explosion"):
+        if not 0 <= values[f"guard.{key}"] < math.inf:
+            raise UserError(
+                f"guard.{key} is {values[f'guard.{key}']}: it must be a number >= 0"
+            )
     if not 0 <= values["ema_decay"] < 1:
         raise UserError(f"ema_decay is {values['ema_decay']}: it must lie in [0, 1)")
     for key in ("ema_halflife", "ema_rampup"):

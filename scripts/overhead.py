@@ -12,8 +12,8 @@ from gan_jax.build.names import user_object
 from gan_jax.data.feed import open_feed
 from gan_jax.devices import mesh as sharding
 from gan_jax.run import training
+from gan_jax.run.alarms import Alarms
 from gan_jax.run.checkpoint import Checkpoints, Saved
-from gan_jax.run.collapse import Collapse
 from gan_jax.run.loop import Loop, Saver
 from gan_jax.run.pictures import grid_size
 from gan_jax.run.records import Records
@@ -70,8 +70,8 @@ class _Timed:
         outputs = [MetricsFile(path / "metrics.jsonl"), SampleFiles(path)]
         outputs += [Board(path, 0), ProgressLine(10**6, 0)]
         self.writers = Writers(outputs, gan.example, grid_size(gan, 1)[1])
-        collapse = Collapse(self.config.guard, run.source)
-        records = Records(self.config, self.writers, collapse, "overhead")
+        alarms = Alarms(self.config, run.source)
+        records = Records(self.config, self.writers, alarms, "overhead")
         saver = Saver(self.checkpoints, records)
         self.loop = Loop(gan, self.config, feed, saver, records, None)
         self.chunk = jax.jit(

@@ -77,7 +77,8 @@ def d_gradient(
         context = context_of(gan, d, g, key, **asked)
         cost, memory, metrics = penalised(gan, "d", context, keys, memory)
         memory, adaptive = adapted(gan, memory, real_logits, len(x))
-        metrics |= {"d_loss": loss, **adaptive, **equilibrium(gan, real_logits, fake_logits)}
+        metrics |= {"d_loss": loss, **adaptive}
+        metrics |= equilibrium(gan, real_logits, fake_logits)
         return loss + cost, ((stats, memory), metrics)
 
     batch = _with_latents(gan, batch, keys("d_noise"))

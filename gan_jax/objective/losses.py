@@ -10,12 +10,14 @@ A function that returns a `Loss` is a family of losses, `least_squares(c=0.5)`;
 targets.py has what changes a loss, `non_saturating, label_smoothing`.
 """
 
+import functools
 import math
 from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax import Array
 from jax.nn import logsumexp, relu, softplus
@@ -86,6 +88,7 @@ def _d_cost(
     return d
 
 
+@functools.cache  # a run builds its GAN more than once
 def estimates_log_odds(loss: Loss) -> bool:
     r"""Tells whether D's best logit is the log-odds $\ell = \log p(x) / q(x)$.
 
@@ -100,12 +103,12 @@ def estimates_log_odds(loss: Loss) -> bool:
         return d(real[None], fake[None]).sum()
 
     @jax.jit
-    def holds(logits: Array) -> Array:
+    def log_odds(logits: Array) -> Array:
         by_real, by_fake = jax.vmap(jax.grad(of_one, (0, 1)))(logits, logits)
         balanced = jnp.allclose(jnp.exp(logits) * by_real, -by_fake, rtol=1e-3)
         return balanced & (by_fake != 0).all()
 
-    return bool(holds(jnp.array([-2.3, -0.6, 0.4, 1.7])))
+    return bool(log_odds(np.array([-2.3, -0.6, 0.4, 1.7], np.float32)))
 
 
 def _d_logistic(real: Array, fake: Array) -> Array:

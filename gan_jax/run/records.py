@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from gan_jax.devices import hosts
 from gan_jax.errors import RollBack, Stopped
-from gan_jax.run.collapse import Collapse, healthy
+from gan_jax.run.alarms import Alarms, healthy
 from gan_jax.run.dumps import first_not_finite
 from gan_jax.run.writers import Writers, squeezed
 
@@ -70,7 +70,7 @@ class Records:
     Args:
       config: the experiment.
       writers: of the run.
-      collapse: its guard against collapse.
+      alarms: its alarms.
       data: the name of the data.
       window: the metrics of the steps since the last log line, from `carried`.
     """
@@ -79,14 +79,14 @@ class Records:
         self,
         config: ConfigDict,
         writers: Writers,
-        collapse: Collapse,
+        alarms: Alarms,
         data: str,
         window: dict[str, list] | None = None,
     ):
-        self._config, self._writers, self._collapse = config, writers, collapse
+        self._config, self._writers, self._alarms = config, writers, alarms
         self._data = data
         self.stall, self.frozen = Stall(), set()
-        self._alarmed: set[int] = set()
+        self._reported: set[tuple[int, str]] = set()
         self._late: tuple | None = None
         self._window: list[dict[str, np.ndarray]] = []  # each [n, replicas]
         if window:
@@ -128,37 +128,46 @@ class Records:
         if len(self.frozen) == self._config.replicas:
             return broken
         self._gather(metrics)
-        diversity = None
+        measured = {}
         if examples is not None:
             examples = np.asarray(examples)
-            diversity = self._collapse.diversity(examples)
+            measured = self._alarms.measure(step, examples)
             self._writers.samples(step, examples)
         if step % self._config.log_every == 0 or step == self._config.num_steps:
-            record = self._record(step, diversity)
-            self._collapse.see(record)
+            record = self._record(step, measured)
+            self._alarms.see(record)
+            if any(active := self._active()):
+                record["alarms"] = [sorted(each) for each in active]
             self._writers.metrics(record)
         return broken
 
     def alarm(self, step: int) -> None:
-        """Reports collapsed replicas, and stops as the config says.
+        """Reports new alarms, and stops as the config says.
 
         Raises:
-          Stopped: every replica is collapsed or frozen, and the config says stop.
+          Stopped: every replica has an alarm or is frozen, and the config says stop.
           RollBack: likewise, and it says roll back.
         """
-        action, found = self._config.guard.collapse, self._collapse.alarms()
-        if action == "off":
-            return
-        for i in found.keys() - self._alarmed:
+        action, active = self._config.guard.collapse, self._active()
+        found = {(i, name) for i, each in enumerate(active) for name in each}
+        for i, name in sorted(found - self._reported):
             who = f"replica {i}: " if self._config.replicas > 1 else ""
-            hosts.say(f"step {step}: {who}{found[i]}")
-        self._alarmed = set(found)
-        over = found and len(found.keys() | self.frozen) == self._config.replicas
+            hosts.say(f"alarm at step {step}: {who}{active[i][name]}")
+        self._reported = found
+        failed = {i for i, _ in found}
+        over = failed and len(failed | self.frozen) == self._config.replicas
         if over and action != "warn":
-            why = f"collapsed by step {step}: {next(iter(found.values()))}"
+            message = next(iter(active[min(failed)].values()))
+            why = f"alarm at step {step}: {message}"
             if action == "rollback":
                 raise RollBack(why, healthy)
             raise Stopped(3, why)
+
+    def _active(self) -> list[dict[str, str]]:
+        """Returns the alarms of each replica, none if the config turns them off."""
+        if self._config.guard.collapse == "off":
+            return [{} for _ in range(self._config.replicas)]
+        return [self._alarms.active(i) for i in range(self._config.replicas)]
 
     def save(self) -> None:
         """Writes what could not be written yet.
@@ -176,7 +185,7 @@ class Records:
                 key: [squeezed(row) for row in value.tolist()]
                 for key, value in window.items()
             },
-            "counts": self._collapse.counts,
+            "counts": self._alarms.counts,
         }
 
     def _gather(self, metrics: dict[str, np.ndarray]) -> None:
@@ -191,15 +200,13 @@ class Records:
             for key in self._window[0]
         }
 
-    def _record(self, step: int, diversity: list[float] | None) -> dict:
+    def _record(self, step: int, measured: dict[str, list]) -> dict:
         values, now = self._joined(), time.monotonic()
         images_per_step = self._config.batch_size * self._config.d_updates
         steps, seconds = self._steps, now - self._start
         self._window, self._start, self._steps = [], now, 0
         means = {key: value.mean(0).tolist() for key, value in values.items()}
-        record = {"step": step, "images": step * images_per_step, **means}
-        if diversity is not None:
-            record["diversity"] = diversity
+        record = {"step": step, "images": step * images_per_step, **means, **measured}
         rate = steps * images_per_step * self._config.replicas / seconds
         record["images_per_sec"] = rate
         record["data_stall"] = self.stall.seconds() / seconds

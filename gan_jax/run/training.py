@@ -29,10 +29,11 @@ from gan_jax.data.feed import open_feed
 from gan_jax.data.source import Info
 from gan_jax.devices import hosts
 from gan_jax.devices import mesh as devices
+from gan_jax.diagnostics import advice
 from gan_jax.errors import RollBack, Stopped
 from gan_jax.run import pictures, workdir
+from gan_jax.run.alarms import Alarms
 from gan_jax.run.checkpoint import Checkpoints, Saved
-from gan_jax.run.collapse import Collapse
 from gan_jax.run.dumps import Dumper
 from gan_jax.run.loop import Loop, Saver
 from gan_jax.run.records import Records
@@ -105,6 +106,7 @@ def train(config: ConfigDict, path: Path | str, override: bool = False) -> Train
             hosts.first_does(lambda: drop_records(path, saved.step))
         hosts.first_does(lambda: workdir.write(path, run.description))
         announce(path, run.source.info)
+        warn(run, saved.state)
         stops = stack.enter_context(stop_signals())
         return _train_with_rollbacks(run, checkpoints, saved, stops)
 
@@ -164,6 +166,13 @@ def announce(path: Path, info: Info) -> None:
         hosts.say(f"note: {info.note}")
 
 
+def warn(run: Run, state: TrainState) -> None:
+    """Prints what is known to be wrong with the experiment."""
+    own_loss = any(names.is_code(n) for n, _ in names.parse_calls(run.config.loss))
+    for line in advice.warnings(run.gan, state.d.stats, own_loss):
+        hosts.say(f"warning: {line}")
+
+
 def use_compilation_cache() -> None:
     """Keeps compiled programs from one run to the next, in the user's cache folder."""
     if not jax.config.jax_compilation_cache_dir:
@@ -211,12 +220,12 @@ def _train_on(
     keys = devices.copy_of_key(saved.state.key)
     feed = open_feed(source, config, keys, saved.step, run.mesh)
     num, columns = pictures.grid_size(gan, config.replicas)
-    collapse = Collapse(config.guard, source, carried.get("counts"))
+    alarms = Alarms(config, source, carried.get("counts"))
     dumper = Dumper(run.path / "guard", run.description, config.replicas)
     outputs = _outputs(run, saved.step) if hosts.is_first() else []
     with contextlib.closing(Writers(outputs, gan.example, columns)) as writers:
         records = Records(
-            config, writers, collapse, source.info.name, carried.get("window")
+            config, writers, alarms, source.info.name, carried.get("window")
         )
         saver = Saver(checkpoints, records)
         conditions = pictures.fixed_conditions(gan, source, num)

@@ -319,7 +319,7 @@ class Board(Output):
 
         scalars = {}
         for key, value in record.items():
-            if key not in ("step", "data"):
+            if key not in ("step", "data", "alarms"):
                 mean, error = mean_and_error(value)
                 scalars |= {key: mean}
                 scalars |= {} if error is None else {f"{key}_stderr": error}

@@ -17,8 +17,7 @@ from gan_jax.algorithm.spaces import Points
 from gan_jax.data.feed import open_feed
 from gan_jax.devices import mesh as devices
 from gan_jax.errors import Stopped, UserError
-from gan_jax.run import collapse as guard
-from gan_jax.run import dumps, workdir
+from gan_jax.run import alarms, dumps, workdir
 from gan_jax.run.checkpoint import Checkpoints
 from gan_jax.run.training import train
 
@@ -154,6 +153,7 @@ def test_rolls_back_to_the_start_and_at_most_so_often(tmp_path, capfd):
 
 # A discriminator that hardly moves: G finds the one image that it likes best.
 COLLAPSING = {
+    "guard.modes": 0.0,
     "data.source": "packaged",
     "image_size": 8,
     "width": 32,
@@ -167,7 +167,7 @@ COLLAPSING = {
     "num_steps": 300,
 }
 HEALTHY = {**COLLAPSING, "d_optimizer": "", "penalties": "r1"}
-ALARM = "had less than 0.1 of the data's variety"
+ALARM = "had less than 0.1 of the diversity of the data"
 
 
 @pytest.mark.slow
@@ -184,9 +184,10 @@ def test_a_collapse_is_noticed(tmp_path, capfd):
 
 def test_a_collapse_stops_or_rolls_back(tmp_path, capfd):
     how = {**COLLAPSING, "guard.collapse": "stop"}
-    with pytest.raises(Stopped, match=rf"^collapsed by step \d+: .*{ALARM}") as stop:
+    with pytest.raises(Stopped, match=rf"^alarm at step \d+: .*{ALARM}") as stop:
         train(config_of("mnist_mlp", **how), tmp_path / "stopped")
     assert stop.value.status == 3
+    assert records(tmp_path / "stopped")[-1]["alarms"] == ["low_diversity"]
     how |= {"guard.collapse": "rollback", "guard.rollbacks": 1, "keep_checkpoints": 9}
     with pytest.raises(Stopped, match=r"rolled back 1 times"):
         train(config_of("mnist_mlp", **how), tmp_path / "back")
@@ -196,26 +197,96 @@ def test_a_collapse_stops_or_rolls_back(tmp_path, capfd):
 
 
 def test_low_diversity_counts_grids_in_a_row():
-    config, random = config_of("ring").guard, np.random.default_rng(0)
-    config.patience = 2
-    collapse = guard.Collapse(config, data.load(config_of("ring")))
+    config = config_of("ring", **{"guard.patience": 2, "num_steps": 100})
+    random = np.random.default_rng(0)
+    watch = alarms.Alarms(config, data.load(config))
     wide = random.normal(size=(2, 100, 2))
     narrow = np.stack([wide[0], 0.01 * wide[1]])
     for examples, due in ((narrow, 0), (wide, 0), (narrow, 0), (narrow, 1)):
-        healthy, collapsed = collapse.diversity(examples)
+        healthy, collapsed = watch.measure(1, examples)["diversity"]
         assert healthy > 0.3
         assert (collapsed < 0.1) == (examples is narrow)
-        assert list(collapse.alarms()) == [1] * due
-    assert ALARM in collapse.alarms()[1]
+        assert not watch.active(0)
+        assert list(watch.active(1)) == ["low_diversity"] * due
+    assert ALARM in watch.active(1)["low_diversity"]
+
+
+def test_lost_modes_count_after_the_first_fifth_of_a_run():
+    config = config_of("ring", **{"guard.patience": 2, "num_steps": 100})
+    source = data.load(config)
+    watch = alarms.Alarms(config, source)
+    points = np.stack([np.resize(source.centres[:n], (12, 2)) for n in (3, 4)])
+    for step, due in ((10, 0), (20, 0), (30, 0), (40, 1)):
+        found = watch.measure(step, points)
+        assert (found["modes"], found["quality"]) == ([3, 4], [1, 1])
+        assert list(watch.active(0)) == ["lost_modes"] * due
+        assert not watch.active(1)
+
+
+RECORD = {"d_real": 0.5, "d_fake": 0.5, "d_loss": 1, "g_loss": 1}
+RECORD |= {"d_grad_norm": 1, "g_grad_norm": 1}
+
+
+def see(watch, **first):
+    """Shows a record whose first replica differs from a healthy second one."""
+    watch.see({key: [first.get(key, x), x] for key, x in RECORD.items()})
+
+
+@pytest.mark.parametrize(
+    ("first", "name"),
+    [
+        ({"g_grad_norm": 0}, "vanished_g"),
+        ({"d_grad_norm": 1e-8}, "vanished_d"),
+        ({"d_loss": -2e5}, "exploded"),
+        ({"g_loss": 2e5}, "exploded"),
+        ({"g_grad_norm": 2e5}, "exploded"),
+        ({"d_grad_norm": 2e5}, "exploded"),
+    ],
+)
+def test_a_failing_game_raises_an_alarm_after_three_lines(first, name):
+    watch = alarms.Alarms(config_of("ring"), None)
+    for line, due in ((first, 0), ({}, 0), (first, 0), (first, 0), (first, 1), ({}, 0)):
+        see(watch, **line)
+        assert list(watch.active(0)) == [name] * due
+        assert not watch.active(1)
+
+
+def test_a_critic_is_never_saturated():
+    watch = alarms.Alarms(config_of("ring", **{"guard.saturation": 1}), None)
+    critic = {"critic_real": 9, "critic_fake": -9, **RECORD}
+    watch.see({k: [x] for k, x in critic.items() if k not in ("d_real", "d_fake")})
+    assert not watch.active(0)
+
+
+def test_classes_of_samples_are_those_of_their_neighbours():
+    config = config_of("mnist_mlp", **{"data.source": "packaged"})
+    source = data.load(config)
+    reference = alarms.Reference(source)
+    of_class = {label: np.flatnonzero(source.conditions == label) for label in (3, 7)}
+    samples = np.concatenate([source.examples[of_class[7][:6]]] * 3)
+    samples[:6] = source.examples[of_class[3][:6]]
+    found = reference.measure(samples)
+    assert found["classes"] == 2
+    assert (found["share_3"], found["share_7"]) == pytest.approx((1 / 3, 2 / 3))
+    assert reference.covered(found) == 0.2
+    assert sum(found[f"share_{i}"] for i in range(10)) == pytest.approx(1)
+
+
+def test_no_classes_where_neighbours_do_not_tell_them():
+    config = config_of("mnist_mlp", **{"data.source": "packaged"})
+    source = data.load(config)
+    random = np.random.default_rng(0)
+    source.conditions = random.permutation(source.conditions)
+    found = alarms.Reference(source).measure(source.examples[:20])
+    assert list(found) == ["diversity"]
 
 
 def test_saturation_counts_lines_in_a_row():
-    config = config_of("ring").guard
-    config.saturation = 3
-    collapse = guard.Collapse(config, None)
+    watch = alarms.Alarms(config_of("ring", **{"guard.saturation": 3}), None)
     for gap, due in ((1, 0), (1, 0), (0.5, 0), (0.99, 0), (1, 0), (0.985, 1), (1, 1)):
-        collapse.see({"d_real": [gap, 0.5], "d_fake": [0.0, 0.5]})
-        assert list(collapse.alarms()) == [0] * due
+        see(watch, d_real=gap, d_fake=0.0)
+        assert list(watch.active(0)) == ["saturated"] * due
+        assert not watch.active(1)
 
 
 def test_spread_is_the_distance_of_two_examples():
@@ -223,8 +294,8 @@ def test_spread_is_the_distance_of_two_examples():
     points = random.normal(size=(400, 3, 2))
     pairs = points[:, None] - points[None]
     mean = np.square(pairs).sum((2, 3)).mean()
-    assert guard.spread(points) == pytest.approx(np.sqrt(mean), rel=1e-6)
-    assert guard.spread(np.ones((5, 4, 4, 1), np.uint8)) == 0
+    assert alarms.spread(points) == pytest.approx(np.sqrt(mean), rel=1e-6)
+    assert alarms.spread(np.ones((5, 4, 4, 1), np.uint8)) == 0
 
 
 SHRUNK = {"batch_size": 4, "width": 4}

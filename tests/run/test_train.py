@@ -64,7 +64,7 @@ def test_configs_train_and_sample(name, make, tmp_path):
     assert state.step == 2
     lines = records(path)
     assert [line["step"] for line in lines] == [1, 2]
-    wanted = {"images", "d_loss", "g_loss", "value", "d_real", "d_fake", "d_accuracy"}
+    wanted = {"images", "d_loss", "g_loss", "d_accuracy", "diversity"}
     wanted |= {"images_per_sec", "data_stall", "d_grad_norm", "g_grad_norm", "data"}
     assert wanted <= set(lines[0])
     assert (path / "samples" / "000002.png").is_file()
@@ -72,6 +72,8 @@ def test_configs_train_and_sample(name, make, tmp_path):
     assert not list(path.glob(".*"))  # nothing half-written
 
     gan, state = restore.load(path)
+    judged = {"value", "d_real"} if gan.log_odds else {"critic_real", "critic_fake"}
+    assert judged <= set(lines[0])
     drawn = draw(gan, state, jax.random.key(0), 3)
     assert drawn.shape == (3, *gan.example.shape)
     assert drawn.dtype == gan.example.stored_dtype

@@ -18,8 +18,9 @@ from gan_jax.build.builder import from_config
 from gan_jax.data import toy
 from gan_jax.data.feed import Drawn, open_feed
 from gan_jax.devices import mesh as sharding
+from gan_jax.objective.losses import estimates_log_odds
+from gan_jax.run.alarms import Alarms
 from gan_jax.run.checkpoint import Saved
-from gan_jax.run.collapse import Collapse
 from gan_jax.run.loop import Loop, Saver
 from gan_jax.run.records import Records, Stall
 from gan_jax.run.training import train
@@ -49,6 +50,7 @@ def compilations():
             names.append(fun_name)
 
     jax.clear_caches()  # so that what earlier tests compiled counts as well
+    estimates_log_odds.cache_clear()
     jax.monitoring.register_event_duration_secs_listener(listen)
     try:
         yield names
@@ -95,6 +97,7 @@ assert source.load(config).info.name == "packaged:mnist[train]"
     assert "tensorflow_datasets" not in imported(code)
 
 
+PROGRAMS = {"jit(log_odds)", "jit(sample_grid)", "jit(train_chunk)", "jit(_squeeze)"}
 REFERENCE = "jit(<lambda>)"  # examples of a density, for the diversity of samples
 IMAGES = {"data.source": "packaged", "data.name": "mnist", "image_size": 8}
 
@@ -110,9 +113,8 @@ IMAGES = {"data.source": "packaged", "data.name": "mnist", "image_size": 8}
 def test_every_program_is_compiled_once(config, tmp_path):
     with compilations() as names:
         train(config, tmp_path)
-    programs = ["jit(init)", "jit(sample_grid)", "jit(train_chunk)", "jit(_squeeze)"]
-    if config.data.source == "toy":
-        programs.append(REFERENCE)
+    programs = {*PROGRAMS, "jit(init)"}
+    programs.add(REFERENCE if config.data.source == "toy" else "jit(d_loss)")
     assert sorted(names) == sorted(programs)
 
 
@@ -120,7 +122,7 @@ def test_resuming_compiles_no_start(tmp_path):
     train(ring(num_steps=4), tmp_path)
     with compilations() as names:
         train(ring(), tmp_path)
-    programs = [REFERENCE, "jit(_squeeze)", "jit(sample_grid)", "jit(train_chunk)"]
+    programs = {*PROGRAMS, REFERENCE, "jit(d_loss)"}  # which is of runs without penalty
     assert sorted(names) == sorted(programs)
 
 
@@ -157,7 +159,7 @@ def run(config, writers, feed=None):
     state = jax.jit(replicas.init_state)(gan, keys)
     state = jax.device_put(state, sharding.replicated(mesh))
     feed = feed or open_feed(source, config, keys, 0, mesh)
-    records = Records(config, writers, Collapse(config.guard, source), "data")
+    records = Records(config, writers, Alarms(config, source), "data")
     loop = Loop(gan, config, feed, Saver(Checkpoints(), records), records, None)
     return state, loop.run(Saved(0, state, {}))
 
