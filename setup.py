@@ -32,6 +32,7 @@ setup(
     ],
     extras_require={
         "tensorflow": ["tensorflow"],  # prepares the TFDS sets that need it
+        "tensorboard": ["tensorboard"],  # shows the metrics and grids of runs
         "torch": ["torch"],  # the other side of speed comparisons
         "test": [
             "hypothesis>=6.100",

@@ -19,6 +19,15 @@ def test_a_replicas_key_is_that_of_its_seed(seed):
         np.testing.assert_array_equal(keys[i], alone)
 
 
+def test_a_replica_starts_as_the_single_run_with_its_seed_bit_for_bit():
+    gan = build(**POINTS)
+    init = jax.jit(replicas.init_state)
+    both = init(gan, replicas.root_keys(3, 2))
+    alone = init(gan, replicas.root_keys(4, 1))
+    for one, two in zip(*(jax.tree.leaves(s.g) for s in (alone, both)), strict=True):
+        np.testing.assert_array_equal(one[0], two[1])
+
+
 def test_a_lazy_penalty_stays_a_conditional():
     """Under a plain vmap it would be computed in each step, and then left out."""
     gan = build(**POINTS, penalties="r1(every=4)")
