@@ -26,11 +26,13 @@ setup(
         "orbax-checkpoint>=0.11.30",
         "pillow>=10.3",
         "rich>=13.0",
+        "scipy>=1.14",
         "tensorboardX>=2.6.2.2",
         "tensorflow-datasets>=4.9.10",
         "tensorstore>=0.1.74",
     ],
     extras_require={
+        "hf": ["datasets>=4.0"],  # the data source hf
         "tensorflow": ["tensorflow"],  # prepares the TFDS sets that need it
         "tensorboard": ["tensorboard"],  # shows the metrics and grids of runs
         "torch": ["torch"],  # the other side of speed comparisons
@@ -39,7 +41,6 @@ setup(
             "pytest>=8.3.4",
             "pytest-xdist>=3.6.1",
             "ruff>=0.14",
-            "scipy>=1.14",
         ],
     },
 )

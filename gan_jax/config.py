@@ -72,7 +72,9 @@ def _set_data(c: ConfigDict) -> None:
     c.data.name = "mnist"
     c.data.split = "train"
     c.data.data_dir = ""  # '' for the source's default
-    c.data.manual_dir = ""  # idx files that you already have
+    c.data.manual_dir = ""  # original files that you already have
+    # Of images: 'rgb' or 'grey' converts them; 'auto' is grey only if all are.
+    c.data.channels = "auto"
     c.data.fallback = True  # use a packaged sample if the set is not available
     c.data.resident_mb = 1024  # sets up to this size are kept on the device
 
@@ -173,6 +175,7 @@ _NOT_NEGATIVE = (
 )
 
 _CHOICES = {
+    "data.channels": ("auto", "rgb", "grey"),
     "sharding": ("replicated", "fsdp"),
     "guard.action": ("stop", "rollback"),
     "guard.collapse": ("off", "warn", "stop", "rollback"),

@@ -103,11 +103,10 @@ def files(tmp_path_factory):
     (root / "file").write_text("")
     (root / "file\n").write_text("")
     (root / "no_images").mkdir()
-    for name, modes in (("mixed", "LR"), ("cut", "L" * 20), ("grey", "L" * 20)):
+    for name in ("cut", "grey"):
         (root / name).mkdir()
-        for i, mode in enumerate(modes):
-            size = (8, 8) if mode == "L" else (8, 8, 3)
-            pixels = np.random.default_rng(i).integers(0, 255, size, np.uint8)
+        for i in range(20):
+            pixels = np.random.default_rng(i).integers(0, 255, (8, 8), np.uint8)
             Image.fromarray(pixels).save(root / name / f"{i:02d}.png")
     (root / "bomb").mkdir()
     bomb = root / "bomb" / "a.png"
@@ -116,8 +115,9 @@ def files(tmp_path_factory):
     os.mkfifo(root / "pipe" / "a" / "x.png")
     (root / "circle" / "a").mkdir(parents=True)
     (root / "circle" / "a" / "again").symlink_to("..")
-    cut = root / "cut" / "07.png"
-    cut.write_bytes(cut.read_bytes()[:60])
+    for i in range(7, 11):
+        cut = root / "cut" / f"{i:02d}.png"
+        cut.write_bytes(cut.read_bytes()[:60])
     return root
 
 
@@ -139,7 +139,7 @@ ROWS = [
     ((RING, "--config.optimizer=adam"), r"'adam': give it a learning_rate"),
     ((RING, "--config.schedule=cosin"), r"unknown schedule 'cosin'; did you mean 'cosine'"),
     ((RING, "--config.latent=gauss"), r"unknown latent 'gauss'"),
-    ((RING, "--config.data.source=toys"), r"unknown data source 'toys'; did you mean 'toy'\? \(valid: folder, packaged, tfds, toy\)"),
+    ((RING, "--config.data.source=toys"), r"unknown data source 'toys'; did you mean 'toy'\? \(valid: archive, folder, hf, packaged, tfds, toy\)"),
     ((RING, "--config.data.name=rings"), r"unknown toy density 'rings'; did you mean 'ring'"),
     ((*MNIST, "--config.data.name=mnits"), r"unknown packaged data set 'mnits'; did you mean 'mnist'"),
     ((MNIST[0], "--config.data.name=mnits"), r"unknown TFDS data set 'mnits'; did you mean 'mnist'"),
@@ -176,7 +176,7 @@ ROWS = [
     ((FOLDER,), r"needs --config.data.data_dir=DIR"),
     ((FOLDER, "--config.data.data_dir={}/nowhere"), r"there is no folder \S+/nowhere"),
     ((FOLDER, "--config.data.data_dir={}/no_images"), r"no_images holds no images"),
-    ((FOLDER, "--config.data.data_dir={}/cut"), r"1 of the 20 images in \S+/cut cannot be read \(07.png: "),
+    ((FOLDER, "--config.data.data_dir={}/cut"), r"4 of the 20 images in \S+/cut cannot be read \(07.png: "),
     ((FOLDER, "--config.data.data_dir={}/bomb"), r"a.png: ValueError: 9000x9000 pixels, more than the 64 megapixels an image may have"),
     ((FOLDER, "--config.data.data_dir={}/pipe"), r"a/x.png: ValueError: it is not a file"),
     ((FOLDER, "--config.data.data_dir={}/circle"), r"circle holds no images"),
@@ -187,7 +187,9 @@ ROWS = [
     ((MNIST[0], "--config.data.name=mnist/config=../x"), r"cannot read the TFDS data set"),
     ((*MNIST, "--config.data.name=../../x"), r"unknown packaged data set '../../x'"),
     ((RING, "--config.data.name=/etc/passwd"), r"unknown toy density '/etc/passwd'"),
-    ((FOLDER, "--config.data.data_dir={}/mixed"), r"mixes 1 grey images \(00.png\) with 1 in colour \(01.png\)"),
+    ((FOLDER, "--config.data.data_dir={}/grey", "--config.data.channels=gray"), r"unknown data.channels 'gray'; did you mean 'grey'\? \(valid: auto, grey, rgb\)"),
+    ((RING, "--config.data.source=archive", "--config.data.name=cifar"), r"unknown archive 'cifar'; did you mean 'cifar10\d?'"),
+    (("--config=configs/cifar10.py", "--config.data.manual_dir={}/grey"), r"\S+/grey lacks cifar-10-binary.tar.gz of cifar10"),
     ((FOLDER, "--config.data.data_dir={}/grey"), r"batch_size is 64 and folder:grey has only 20 examples"),
     (("--config=configs/folder.py:conditional", "--config.batch_size=4", "--config.data.data_dir={}/grey"), r"conditional is True and the data has no class labels"),
     ((RING, "--config.loss={}/none.py:a"), r"loss: there is no file \S+/none.py"),

@@ -236,7 +236,7 @@ def build_experiment(words):
     values(words)
     config = holder.value
     config_lib.validate(config)
-    if config.data.source in ("tfds", "folder"):
+    if config.data.source in ("archive", "folder", "hf", "tfds"):
         example = gan_jax.Images((config.image_size, config.image_size, 1))
         condition = gan_jax.Classes(10)
     else:

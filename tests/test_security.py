@@ -243,7 +243,7 @@ ELSEWHERE = ["../../x", "/etc/passwd", "mnist/../../x", "mnist/..", "mnist/confi
 
 
 @pytest.mark.parametrize("name", [*ELSEWHERE, "", ".", "a\nb", "\x1b[2J", "\udcff"])
-@pytest.mark.parametrize("source", ["tfds", "packaged", "toy"])
+@pytest.mark.parametrize("source", ["tfds", "packaged", "toy", "archive"])
 def test_a_name_is_no_path(tmp_path, monkeypatch, source, name):
     home = tmp_path / "a" / "b"
     home.mkdir(parents=True)

@@ -14,7 +14,10 @@ from gan_jax.build import names as resolve
 from gan_jax.data import contract
 from gan_jax.errors import UserError, one_line
 
-_NOT_SOURCES = ("contract", "feed", "idx", "image", "source")
+_NOT_SOURCES = (
+    *("arrays", "collection", "contract", "download", "feed", "idx", "image"),
+    "source",
+)
 
 
 def load(config: ConfigDict):

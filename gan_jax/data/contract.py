@@ -1,5 +1,6 @@
 """Checks that a source is what its description says; each refusal is one line."""
 
+import collections
 from collections.abc import Mapping
 from typing import Any
 
@@ -83,8 +84,23 @@ def _check_spaces(info: Info) -> None:
                 f"{info.name}: info.{key} is of type {type(space).__name__}; it must "
                 "be a Space"
             )
-        if isinstance(space, Classes) and space.num_classes < 1:
-            raise UserError(f"{info.name}: info.{key} has no classes")
+        if isinstance(space, Classes):
+            _check_names(space, f"{info.name}: info.{key}")
+
+
+def _check_names(space: Classes, what: str) -> None:
+    """Checks that there are classes, and that each has a name or none has."""
+    if space.num_classes < 1:
+        raise UserError(f"{what} has no classes")
+    if not all(isinstance(name, str) for name in space.names):
+        raise UserError(f"{what}: the names of classes must be strings")
+    if space.names and len(space.names) != space.num_classes:
+        raise UserError(
+            f"{what} has {space.num_classes} classes and {len(space.names)} names"
+        )
+    for name, count in collections.Counter(space.names).items():
+        if count > 1:
+            raise UserError(f"{what} has {count} classes of the name {name!r}")
 
 
 def _check_length(source: Any) -> None:

@@ -1,10 +1,7 @@
 """MNIST and Fashion-MNIST from their four idx files, local or downloaded."""
 
 import gzip
-import hashlib
 import math
-import tempfile
-import urllib.request
 import zlib
 from pathlib import Path
 from typing import BinaryIO
@@ -12,9 +9,11 @@ from typing import BinaryIO
 import numpy as np
 from ml_collections import ConfigDict
 
-from gan_jax.algorithm.spaces import Classes, Images
-from gan_jax.data.image import Encoded, resize_grey
-from gan_jax.data.source import Info, InMemory, check_pixels, fingerprint
+from gan_jax.algorithm.spaces import Classes
+from gan_jax.data import arrays
+from gan_jax.data.download import MAX_BYTES
+from gan_jax.data.image import Encoded
+from gan_jax.data.source import InMemory
 from gan_jax.errors import UserError, one_line
 
 URLS = {  # those whose checksums TFDS knows
@@ -28,7 +27,13 @@ FILES = (
     "t10k-labels-idx1-ubyte",
 )
 _UBYTE = b"\x00\x00\x08"  # the magic number's first three bytes: data are uint8
-_MAX_BYTES = 2**28  # five times MNIST; a gzipped file of kilobytes may ask for more
+NAMES = {
+    "mnist": tuple("0123456789"),
+    "fashion_mnist": (
+        *("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"),
+        *("Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
+    ),
+}
 
 
 def read(path: str | Path) -> np.ndarray:
@@ -55,7 +60,8 @@ def _read(file: BinaryIO, path: str | Path) -> np.ndarray:
         raise UserError(f"{path} is not an idx file of unsigned bytes")
     shape = np.frombuffer(sizes, ">u4").tolist()
     count = math.prod(shape)
-    if math.prod(max(size, 1) for size in shape) > _MAX_BYTES:
+    # A gzipped file of kilobytes may ask for more.
+    if math.prod(max(size, 1) for size in shape) > MAX_BYTES:
         raise UserError(f"{path}: its header {shape} asks for more than 256 MiB")
     data = file.read(count + 1)
     if len(data) != count:
@@ -115,44 +121,6 @@ def urls(name: str) -> list[str]:
     return [f"{URLS[name]}{file}.gz" for file in FILES]
 
 
-def checksums(name: str) -> dict[str, str]:
-    """Returns the SHA-256 of each file of a set, by its name, as TFDS has recorded."""
-    import tensorflow_datasets as tfds
-
-    known = tfds.builder_cls(name).url_infos
-    return {url.rpartition("/")[2]: known[url].checksum for url in known}
-
-
-def download(name: str, folder: Path) -> None:
-    """Downloads the four files of a set into a new folder, which appears whole.
-
-    Args:
-      name: of the set.
-      folder: if another process makes it first, that one stays.
-
-    Raises:
-      ValueError: a file is not the one that TFDS knows.
-      OSError: a file cannot be downloaded or written.
-    """
-    known = checksums(name)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f"{name}.") as part:
-        files = Path(part, "files")
-        files.mkdir()
-        for url in urls(name):
-            with urllib.request.urlopen(url, timeout=60) as response:
-                data = response.read(_MAX_BYTES)
-            file = url.rpartition("/")[2]
-            if hashlib.sha256(data).hexdigest() != known[file]:
-                raise ValueError(f"{url} has another checksum than the file of {name}")
-            (files / file).write_bytes(data)
-        try:
-            files.rename(folder)
-        except OSError:
-            if not folder.is_dir():
-                raise
-
-
 def load(name: str, files: list[Path], config: ConfigDict) -> InMemory | Encoded:
     """Reads the split `config.data.split` of a set from its four files.
 
@@ -160,62 +128,6 @@ def load(name: str, files: list[Path], config: ConfigDict) -> InMemory | Encoded
       UserError: the files are damaged, there is no such split, or `config.image_size`
         is too large.
     """
-    size, split = config.image_size, config.data.split
-    try:
-        check_pixels(size, size)
-    except ValueError as error:
-        raise UserError(f"image_size is {size}: {error}") from error
-    pixels, labels = _select(name, split, examples(*files[:2]), examples(*files[2:]))
-    info = Info(
-        name=f"idx:{name}[{split}]",
-        example=Images((size, size, 1)),
-        condition=Classes(10),
-        num_examples=len(pixels),
-        fingerprint=fingerprint(pixels, labels),
-    )
-    if len(pixels) * size**2 > config.data.resident_mb << 20:
-        records = list(zip(pixels, labels.tolist(), strict=True))
-        return Encoded(info, records, _resized)
-    if size != 28:
-        return InMemory(info, np.stack([resize_grey(x, size) for x in pixels]), labels)
-    return InMemory(info, pixels[..., None], labels)
-
-
-def _resized(pixels: np.ndarray, size: int, channels: int) -> np.ndarray:
-    del channels  # always grey
-    return resize_grey(pixels, size)
-
-
-def _select(
-    name: str, split: str, train: tuple, test: tuple
-) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the images and labels of a split, or of a part of one."""
-    splits = {"train": train, "test": test}
-    try:
-        parts = _parts(split, {key: len(splits[key][1]) for key in splits})
-        chosen = [[x[part] for x in splits[key]] for key, part in parts]
-        images, labels = (np.concatenate(x) for x in zip(*chosen, strict=True))
-    except Exception:  # TFDS has no one type for a split that it cannot parse
-        labels = ()
-    if not len(labels):
-        raise UserError(
-            f"{name} has no examples in the split {split!r} (its splits: test, train; "
-            "or part of one: 'train[:500]')"
-        )
-    return images, labels
-
-
-def _parts(split: str, sizes: dict[str, int]) -> list[tuple[str, slice]]:
-    if split in sizes:
-        return [(split, slice(None))]
-    import tensorflow_datasets as tfds  # only it knows how to parse 'train[10%:]'
-
-    infos = {
-        name: tfds.core.SplitInfo(name=name, shard_lengths=[size], num_bytes=0)
-        for name, size in sizes.items()
-    }
-    instruction = tfds.core.ReadInstruction.from_spec(split)
-    return [
-        (part.splitname, slice(part.from_, part.to))
-        for part in instruction.to_absolute(infos)
-    ]
+    splits = {"train": examples(*files[:2]), "test": examples(*files[2:])}
+    classes = Classes(10, NAMES[name])
+    return arrays.load(f"idx:{name}", splits, classes, config)

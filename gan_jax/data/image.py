@@ -1,11 +1,13 @@
 """Decodes image files to the square uint8 arrays that an experiment asks for."""
 
 import io
+import os
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+from ml_collections import ConfigDict
 from PIL import Image
 
 from gan_jax.data.source import TOO_MANY_PIXELS, Info, check_pixels
@@ -34,15 +36,60 @@ def decode(file: str | bytes, size: int, channels: int = 0) -> np.ndarray:
       Exception: it is damaged, or in none of the `FORMATS`.
     """
     check_pixels(size, size)
-    file = io.BytesIO(file) if isinstance(file, bytes) else file
     try:
-        with Image.open(file, formats=FORMATS) as image:
+        with _opened(file) as image:
             check_pixels(*image.size)
-            channels = channels or (1 if image.mode in _GREY else 3)
-            square = resize_and_crop(flatten(image, channels), size)
-            return np.asarray(square).reshape(size, size, channels)
+            return _square(image, size, channels or _channels(image))
     except _BOMB as error:  # Pillow's own bounds, which are wider
         raise ValueError(TOO_MANY_PIXELS) from error
+
+
+def fit(pixels: np.ndarray, size: int, channels: int) -> np.ndarray:
+    """Brings `[height, width]` or `[height, width, c]`, uint8, to a square image.
+
+    Args:
+      pixels: of one image, grey or RGB.
+      size: height and width of the result.
+      channels: 1 (grey) or 3 (RGB).
+
+    Returns:
+      `[size, size, channels]`, uint8.
+    """
+    grey = pixels.ndim == 3 and pixels.shape[-1] == 1
+    return _square(Image.fromarray(pixels[..., 0] if grey else pixels), size, channels)
+
+
+def channels_of(config: ConfigDict, own: int) -> int:
+    """Returns the channels that a config asks for: 1 (grey) or 3 (RGB).
+
+    Args:
+      config: its key `data.channels`.
+      own: those of the set, for 'auto'.
+    """
+    return {"auto": own, "rgb": 3, "grey": 1}[config.data.channels]
+
+
+def own_channels(file: str | bytes) -> int:
+    """Returns the channels of an image file, 1 or 3, without decoding it."""
+    with _opened(file) as image:
+        return _channels(image)
+
+
+def _opened(file: str | bytes) -> Image.Image:
+    if isinstance(file, bytes):
+        return Image.open(io.BytesIO(file), formats=FORMATS)
+    if os.path.exists(file) and not os.path.isfile(file):  # a pipe would block
+        raise ValueError("it is not a file")
+    return Image.open(file, formats=FORMATS)
+
+
+def _channels(image: Image.Image) -> int:
+    return 1 if image.mode in _GREY else 3
+
+
+def _square(image: Image.Image, size: int, channels: int) -> np.ndarray:
+    square = resize_and_crop(flatten(image, channels), size)
+    return np.asarray(square).reshape(size, size, channels)
 
 
 def flatten(image: Image.Image, channels: int) -> Image.Image:
@@ -75,11 +122,6 @@ def resize_and_crop(image: Image.Image, size: int) -> Image.Image:
     left, top = (image.width - side) // 2, (image.height - side) // 2
     box = (left, top, left + side, top + side)
     return image.resize((size, size), Image.Resampling.LANCZOS, box=box)
-
-
-def resize_grey(pixels: np.ndarray, size: int) -> np.ndarray:
-    """Brings `[height, width]`, uint8, to `[size, size, 1]`."""
-    return np.asarray(resize_and_crop(Image.fromarray(pixels), size))[..., None]
 
 
 class Encoded(Sequence):

@@ -7,7 +7,8 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from gan_jax.algorithm.spaces import Classes, Images
-from gan_jax.data.image import resize_grey
+from gan_jax.data import idx
+from gan_jax.data.image import channels_of, fit
 from gan_jax.data.source import Info, InMemory, fingerprint
 from gan_jax.errors import UserError, one_line, unknown
 
@@ -43,23 +44,23 @@ def load(config: ConfigDict) -> InMemory:
             images, labels = arrays[f"{split}_images"], arrays[f"{split}_labels"]
     except Exception as error:  # NumPy raises many types
         raise UserError(f"cannot read {path(name)} ({one_line(error)})") from error
-    images = _resize(images, config.image_size)
+    images = _resize(images, config.image_size, channels_of(config, own=1))
     info = Info(
         name=f"packaged:{name}[{split}]",
         example=Images(images.shape[1:]),
-        condition=Classes(int(labels.max()) + 1),
+        condition=Classes(10, idx.NAMES[name]),
         num_examples=len(images),
         fingerprint=fingerprint(images, labels),
     )
     return InMemory(info, images, labels)
 
 
-def _resize(images: np.ndarray, size: int) -> np.ndarray:
-    if images.shape[1:] == (size, size):
+def _resize(images: np.ndarray, size: int, channels: int) -> np.ndarray:
+    if (*images.shape[1:], 1) == (size, size, channels):
         return images[..., None]
-    if len(images) * size**2 > _MAX_BYTES:
-        most = math.isqrt(_MAX_BYTES // len(images))
+    if len(images) * size**2 * channels > _MAX_BYTES:
+        most = math.isqrt(_MAX_BYTES // (channels * len(images)))
         raise UserError(
             f"image_size is {size}: the packaged sample can be enlarged to {most}"
         )
-    return np.stack([resize_grey(image, size) for image in images])
+    return np.stack([fit(image, size, channels) for image in images])

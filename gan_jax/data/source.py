@@ -2,7 +2,7 @@
 
 import dataclasses
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -68,6 +68,13 @@ class InMemory(Sequence):
             "example": example,
             "condition": example if same else self.conditions[index],
         }
+
+
+def only(features: Mapping[str, Any], kind: type, *usual: str) -> str | None:
+    """Returns the name of the feature of a kind: a usual one, or the only one."""
+    found = [name for name, feature in features.items() if isinstance(feature, kind)]
+    named = [name for name in usual if name in found]
+    return named[0] if named else found[0] if len(found) == 1 else None
 
 
 def check_pixels(width: int, height: int) -> None:

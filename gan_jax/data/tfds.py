@@ -7,21 +7,19 @@ import math
 import os
 import re
 import sys
-import threading
-import urllib.request
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from etils import epath
 from ml_collections import ConfigDict
 
 from gan_jax.algorithm.spaces import Classes, Images
-from gan_jax.data import idx, packaged
-from gan_jax.data.image import Encoded, decode
-from gan_jax.data.source import Info, InMemory, fingerprint
+from gan_jax.data import archive, idx, packaged
+from gan_jax.data.download import fetch, home, unreachable
+from gan_jax.data.image import Encoded, channels_of, decode
+from gan_jax.data.source import Info, InMemory, fingerprint, only
 from gan_jax.errors import UserError, one_line, unknown
 
 # SET, SET/CONFIG, SET:VERSION, or both, with a namespace of TFDS before them.
@@ -55,25 +53,6 @@ def load(config: ConfigDict) -> InMemory | Encoded:
     return _open(builder, config)
 
 
-def unreachable(url: str, seconds: float = 8.0) -> str:
-    """Returns within `seconds` why `url` cannot be downloaded; '' if it can."""
-    reason = [f"no answer within {seconds:g} s"]
-
-    def probe():
-        try:
-            with urllib.request.urlopen(url, timeout=seconds) as response:
-                response.read(1)
-            reason.append("")
-        except Exception as error:  # whatever it is, a download would fail too
-            reason.append(one_line(error))
-
-    # A thread that may be abandoned: looking up a host ignores the time-out.
-    thread = threading.Thread(target=probe, daemon=True)
-    thread.start()
-    thread.join(seconds)
-    return reason[-1]
-
-
 # Finding and preparing.
 
 
@@ -81,19 +60,13 @@ def _may_be_prepared(data: ConfigDict) -> bool:
     """Tells, if possible without TFDS, which takes long to import."""
     if data.name not in idx.URLS or "tensorflow_datasets" in sys.modules:
         return True  # with TFDS more folders may be registered
-    return (_root(data) / data.name).exists()
-
-
-def _root(data: ConfigDict) -> os.PathLike:
-    """Returns the folder of the prepared sets."""
-    default = os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")
-    return epath.Path(data.data_dir or default).expanduser()
+    return (home(data) / data.name).exists()
 
 
 def _check_reachable(data: ConfigDict, url: str) -> None:
     if reason := unreachable(url):
         raise _Unavailable(
-            f"{data.name} is not prepared in {_root(data)} and {url} cannot be reached "
+            f"{data.name} is not prepared in {home(data)} and {url} cannot be reached "
             f"({reason})"
         )
 
@@ -105,16 +78,16 @@ def _idx_files(data: ConfigDict) -> list[Path]:
         _builder(data)  # refuses a version or config that does not exist
     if data.manual_dir:
         return idx.find(data.manual_dir)
-    folder = Path(_root(data), "downloads", name)
+    folder = Path(home(data), "downloads", name)
     if not folder.is_dir():
-        if "://" in os.fspath(_root(data)):
-            raise _Unavailable(f"{data.name} is not prepared in {_root(data)}")
+        if "://" in os.fspath(home(data)):
+            raise _Unavailable(f"{data.name} is not prepared in {home(data)}")
         _check_reachable(data, idx.urls(name)[0])
         try:
-            idx.download(name, folder)
+            fetch(name, idx.urls(name), folder)
         except Exception as error:
             raise _Unavailable(
-                f"{data.name} is not prepared in {_root(data)}; downloading it fails "
+                f"{data.name} is not prepared in {home(data)}; downloading it fails "
                 f"({one_line(error)})"
             ) from error
     return idx.find(folder)
@@ -140,7 +113,7 @@ def _prepared(data: ConfigDict) -> Any | None:
 def _prepare(data: ConfigDict) -> Any:
     """Prepares the set and returns a builder that reads it."""
     builder = _builder(data)
-    missing = f"{data.name} is not prepared in {_root(data)}"
+    missing = f"{data.name} is not prepared in {home(data)}"
     if _needs_tensorflow(builder):
         raise _Unavailable(f"{missing} and preparing it needs TensorFlow")
     url = "" if data.manual_dir else next(iter(builder.url_infos or ()), "")
@@ -205,13 +178,7 @@ def _needs_tensorflow(builder: Any) -> bool:
 
 def _packaged(config: ConfigDict, why: str) -> InMemory:
     """Falls back on the packaged sample, or says what to do instead."""
-    name = config.data.name
-    do = "prepare it once where TensorFlow is installed (pip install "
-    do += "'gan_jax[tensorflow]') or pass --config.data.data_dir=DIR of a prepared copy"
-    if name in idx.URLS:
-        do = "pass --config.data.manual_dir=DIR with its four idx files"
-    if name == "fashion_mnist":
-        do += " (Debian's package dataset-fashion-mnist has them)"
+    name, do = config.data.name, _remedy(config.data.name)
     packed = name in packaged.names() and config.data.split in packaged.SPLITS
     if not (packed and config.data.fallback):
         raise UserError(f"{why}: {do}")
@@ -222,6 +189,25 @@ def _packaged(config: ConfigDict, why: str) -> InMemory:
     )
     source.info = dataclasses.replace(source.info, note=note)
     return source
+
+
+def _remedy(name: str) -> str:
+    """Returns how to get a set that is not prepared."""
+    if name == "fashion_mnist":
+        return f"{_remedy('mnist')} (Debian's package dataset-fashion-mnist has them)"
+    if name in idx.URLS:
+        return "pass --config.data.manual_dir=DIR with its four idx files"
+    prepare = (
+        "prepare it once where TensorFlow is installed (pip install "
+        "'gan_jax[tensorflow]') or pass --config.data.data_dir=DIR of a prepared copy"
+    )
+    ours = archive.name_of(_set(name))
+    if not ours:
+        return prepare
+    return (
+        f"pass --config.data.source=archive --config.data.name={ours}, which needs no "
+        f"TensorFlow; or {prepare}"
+    )
 
 
 # Reading.
@@ -257,19 +243,19 @@ def _open(builder: Any, config: ConfigDict) -> InMemory | Encoded:
     import tensorflow_datasets as tfds
 
     features, size = builder.info.features, config.image_size
-    image = _only(features, tfds.features.Image, "image")
-    label = _only(features, tfds.features.ClassLabel, "label")
+    image = only(features, tfds.features.Image, "image")
+    label = only(features, tfds.features.ClassLabel, "label")
     if image is None or features[image].np_dtype != np.uint8:
         raise UserError(
             f"{builder.info.full_name} has no feature that is one 8-bit image "
             f"(it has: {', '.join(features)})"
         )
     records = _Records(_records(builder, config.data.split), image, label)
-    num_classes = (features[label].num_classes or 0) if label else 0
+    channels = channels_of(config, own=1 if features[image].shape[-1] == 1 else 3)
     info = Info(
         name=f"tfds:{builder.info.full_name}[{config.data.split}]",
-        example=Images((size, size, 1 if features[image].shape[-1] == 1 else 3)),
-        condition=Classes(num_classes) if num_classes else None,
+        example=Images((size, size, channels)),
+        condition=_classes(features[label]) if label else None,
         num_examples=len(records),
         fingerprint=_summary(builder.info, config.data.split),
     )
@@ -278,10 +264,9 @@ def _open(builder: Any, config: ConfigDict) -> InMemory | Encoded:
     return _decode_all(source) if num_bytes <= config.data.resident_mb << 20 else source
 
 
-def _only(features: Any, kind: type, usual: str) -> str | None:
-    """Returns the name of the feature of a kind: the usual one, or the only one."""
-    found = [name for name, feature in features.items() if isinstance(feature, kind)]
-    return usual if usual in found else found[0] if len(found) == 1 else None
+def _classes(feature: Any) -> Classes | None:
+    number = feature.num_classes or 0
+    return Classes(number, tuple(feature.names or ())) if number else None
 
 
 def _records(builder: Any, split: str) -> Any:

@@ -48,7 +48,7 @@ from gan_jax.run.writers import (
     drop_records,
 )
 
-_IMAGES = ("folder", "packaged", "tfds")  # sources of images
+_IMAGES = ("archive", "folder", "hf", "packaged", "tfds")  # sources of images
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,7 +10,7 @@ from PIL import Image
 from gan_jax.algorithm.spaces import Classes, Images
 from gan_jax.config import default
 from gan_jax.data import folder
-from gan_jax.data.image import Encoded
+from gan_jax.data.image import Encoded, decode
 from gan_jax.data.source import InMemory
 from gan_jax.errors import UserError
 
@@ -43,6 +43,7 @@ def test_folders_are_classes_in_order(tmp_path):
     assert source.conditions.tolist() == [0, 0, 1, 1, 2]
     assert source.info.example == Images((8, 8, 1))
     assert source.info.condition == Classes(3)
+    assert source.info.condition.names == ("a", "b", "c")
     assert source.info.name == f"folder:{tmp_path.name}"
 
 
@@ -86,26 +87,74 @@ def damage(path):
 
 
 @pytest.mark.parametrize("resident_mb", [0, 1])
-def test_few_damaged_files_are_left_out(tmp_path, resident_mb):
-    pixels = [write(tmp_path / f"{i:03d}.png") for i in range(101)]
-    damage(tmp_path / "050.png")
+@pytest.mark.parametrize(("number", "damaged"), [(2, 0), (7, 3), (399, 3), (400, 4)])
+def test_few_damaged_files_are_left_out(tmp_path, number, damaged, resident_mb):
+    """At most three, or 1 %; of two files, one is half."""
+    pixels = [write(tmp_path / f"{i:03d}.png") for i in range(number)]
+    for i in range(damaged):
+        damage(tmp_path / f"{i:03d}.png")
     source = load(tmp_path, **{"data.resident_mb": resident_mb})
-    assert len(source) == source.info.num_examples == 100
-    kept = pixels[:50] + pixels[51:]
-    np.testing.assert_array_equal([e["example"][..., 0] for e in source], kept)
-    assert source.info.note.startswith("left out 1 of 101 images that cannot be read")
-    assert "050.png" in source.info.note
+    assert len(source) == source.info.num_examples == number - damaged
+    np.testing.assert_array_equal(
+        [e["example"][..., 0] for e in source], pixels[damaged:]
+    )
+    note = f"left out {damaged} of {number} images that cannot be read (000.png: OSErr"
+    assert source.info.note.startswith(note if damaged else "")
+    assert bool(source.info.note) == bool(damaged)
+    assert source.info.note.isprintable()
+    assert source.info.note.count(".png") == min(damaged, 3)
+    assert source.info.note.endswith("; ...)") == (damaged > 3)
 
 
-def grey_and_colour(root):
-    write(root / "a" / "grey.png")
-    write(root / "b" / "red.png", (8, 8, 3))
+@pytest.mark.parametrize(("number", "damaged"), [(2, 1), (6, 3), (300, 4), (399, 4)])
+def test_more_damaged_files_are_refused(tmp_path, number, damaged):
+    for i in range(number):
+        write(tmp_path / f"{i:03d}.png")
+        if i < damaged:
+            damage(tmp_path / f"{i:03d}.png")
+    message = f"^{damaged} of the {number} images in .* cannot be read .000.png: "
+    with pytest.raises(UserError, match=message):
+        load(tmp_path)
 
 
-def one_damaged_of_a_hundred(root):
-    for i in range(100):
-        write(root / f"{i}.png")
-    damage(root / "7.png")
+MIXED = {"a/0.png": 1, "a/1.png": 3, "b/2.png": 3, "b/3.png": 1, "b/4.png": 3}
+GREY_NOTE = "2 of 5 images are grey and converted to colour"
+
+
+@pytest.mark.parametrize("resident_mb", [0, 1])
+@pytest.mark.parametrize(
+    ("channels", "files", "result", "note"),
+    [
+        ("auto", MIXED, 3, GREY_NOTE),
+        ("rgb", MIXED, 3, GREY_NOTE),
+        ("grey", MIXED, 1, "3 of 5 images are colour and converted to grey"),
+        ("auto", dict.fromkeys(MIXED, 1), 1, ""),
+        ("auto", dict.fromkeys(MIXED, 3), 3, ""),
+        ("rgb", {"0.png": 1}, 3, "1 of 1 images is grey and converted to colour"),
+    ],
+)
+def test_channels(tmp_path, channels, files, result, note, resident_mb):
+    for name, own in files.items():
+        write(tmp_path / name, (12, 10, 3) if own == 3 else (12, 10))
+    keys = {"data.resident_mb": resident_mb, "data.channels": channels}
+    source = load(tmp_path, **keys)
+    assert isinstance(source, Encoded if resident_mb == 0 else InMemory)
+    assert source.info.example == Images((8, 8, result))
+    assert source.info.note == note
+    for example, name in zip(source, sorted(files), strict=True):
+        expected = decode(str(tmp_path / name), 8, result)
+        np.testing.assert_array_equal(example["example"], expected)
+
+
+def test_a_grey_and_a_broken_file_stop_nobody(tmp_path):
+    for i in range(20):
+        write(tmp_path / f"{i:02d}.png", (8, 8) if i == 3 else (8, 8, 3))
+    damage(tmp_path / "11.png")
+    source = load(tmp_path)
+    assert source.examples.shape == (19, 8, 8, 3)
+    assert source.info.note.startswith("left out 1 of 20 images that cannot be read (1")
+    end = "); 1 of 19 images is grey and converted to colour"
+    assert source.info.note.endswith(end)
 
 
 def not_an_image(root):
@@ -122,11 +171,6 @@ def loose_and_classes(root):
     [
         (lambda root: None, r"holds no images \(\.png"),
         (lambda root: root.rmdir(), "data.data_dir: there is no folder /"),
-        (
-            grey_and_colour,
-            r"mixes 1 grey images \(a/grey.png\) with 1 in colour \(b/re",
-        ),
-        (one_damaged_of_a_hundred, r"1 of the 100 images in .* cannot be read \(7.png"),
         (not_an_image, r"1 of the 1 images in .* cannot be read \(a.jpg: Unidentified"),
         (loose_and_classes, r"and 1 images outside of them \(the first: 2.png\)"),
     ],

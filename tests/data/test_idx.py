@@ -18,7 +18,7 @@ from idx_files import configure, examples, to_idx, write_idx
 
 from gan_jax import data
 from gan_jax.algorithm.spaces import Classes, Images
-from gan_jax.data import idx
+from gan_jax.data import download, idx
 from gan_jax.data import tfds as source_module
 from gan_jax.data.image import Encoded
 from gan_jax.data.source import InMemory
@@ -53,6 +53,7 @@ def test_reads_idx_files(tmp_path, name, spelling):
     assert train.info.name == f"idx:{name}[train]"
     assert train.info.example == Images((28, 28, 1))
     assert train.info.condition == Classes(10)
+    assert train.info.condition.names[9] == ("9" if name == "mnist" else "Ankle boot")
     assert train.info.note == ""
     assert train.info.fingerprint != test.info.fingerprint
     assert [p.name for p in tmp_path.iterdir()] == ["idx"]
@@ -168,10 +169,10 @@ def download_from(monkeypatch):
         }
         monkeypatch.undo()
         if checked:
-            monkeypatch.setattr(idx, "checksums", lambda name: sums)
+            monkeypatch.setattr(download, "checksums", lambda name: sums)
         else:  # as of the true files
-            known = idx.checksums("mnist")
-            monkeypatch.setattr(idx, "checksums", lambda name: known)
+            known = download.checksums("mnist")
+            monkeypatch.setattr(download, "checksums", lambda name: known)
         monkeypatch.setitem(idx.URLS, "mnist", url)
 
     yield start
@@ -223,13 +224,13 @@ def test_other_files_fall_back(tmp_path, idx_dir, download_from):
 
 def test_the_checksums_are_those_of_the_files():
     """As those who use these sets publish them."""
-    train, *_ = sorted(idx.checksums("mnist").items(), reverse=True)
+    train, *_ = sorted(download.checksums("mnist").items(), reverse=True)
     assert train == (
         "train-labels-idx1-ubyte.gz",
         "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c",
     )
     for name in idx.URLS:
-        assert set(idx.checksums(name)) == {f"{file}.gz" for file in idx.FILES}
+        assert set(download.checksums(name)) == {f"{file}.gz" for file in idx.FILES}
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError])
@@ -244,15 +245,15 @@ def test_an_interrupted_download_leaves_nothing(
                 raise error
             return super().__getitem__(name)
 
-    known = idx.checksums("mnist")
-    monkeypatch.setattr(idx, "checksums", lambda name: Sums(known))
+    known = download.checksums("mnist")
+    monkeypatch.setattr(download, "checksums", lambda name: Sums(known))
     if error is MemoryError:
         assert "downloading it fails (MemoryError)" in load(tmp_path).info.note
     else:
         with pytest.raises(error):
             load(tmp_path)
     assert not left_over(tmp_path)
-    monkeypatch.setattr(idx, "checksums", lambda name: known)
+    monkeypatch.setattr(download, "checksums", lambda name: known)
     assert_is(load(tmp_path), "train")
 
 
@@ -261,14 +262,14 @@ def test_two_processes_may_download_at_once(
 ):
     """The files appear while we download: theirs are used, ours leave no trace."""
     download_from(idx_dir)
-    known = idx.checksums("mnist")
+    known = download.checksums("mnist")
 
     def after_the_other(name):
-        monkeypatch.setattr(idx, "checksums", lambda name: known)
+        monkeypatch.setattr(download, "checksums", lambda name: known)
         load(tmp_path)
         return known
 
-    monkeypatch.setattr(idx, "checksums", after_the_other)
+    monkeypatch.setattr(download, "checksums", after_the_other)
     assert_is(load(tmp_path), "train")
     assert [p.name for p in (tmp_path / "downloads").iterdir()] == ["mnist"]
 
@@ -383,9 +384,9 @@ def test_unreachable_ends_soon(monkeypatch, tmp_path):
     monkeypatch.undo()
     with socket.create_server(("127.0.0.1", 0)) as silent:
         port = silent.getsockname()[1]
-        reason = source_module.unreachable(f"http://127.0.0.1:{port}/", seconds=0.2)
+        reason = download.unreachable(f"http://127.0.0.1:{port}/", seconds=0.2)
         assert "0.2 s" in reason or "timed out" in reason
-    assert "refused" in source_module.unreachable(f"http://127.0.0.1:{port}/")
+    assert "refused" in download.unreachable(f"http://127.0.0.1:{port}/")
     (tmp_path / "file").write_text("here")
     for root, answer, path, expected in (
         (tmp_path, None, "file", ""),
@@ -399,6 +400,6 @@ def test_unreachable_ends_soon(monkeypatch, tmp_path):
     ):
         server = serve(root, answer)
         url = f"http://127.0.0.1:{server.server_port}/{path}"
-        assert source_module.unreachable(url) == expected
+        assert download.unreachable(url) == expected
         server.shutdown()
         server.server_close()

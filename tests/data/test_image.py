@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gan_jax.data.image import decode, resize_and_crop, resize_grey
+from gan_jax.data.image import decode, fit, own_channels, resize_and_crop
 
 RED = (255, 0, 0)
 
@@ -86,12 +86,18 @@ def test_resize_is_antialiased():
 
 
 @pytest.mark.parametrize("size", [28, 7])
-def test_grey_arrays_are_resized_like_files(size):
-    pixels = np.random.default_rng(0).integers(0, 256, (28, 28), np.uint8)
-    image = Image.fromarray(pixels)
-    np.testing.assert_array_equal(
-        resize_grey(pixels, size), decode(encoded(image), size)
-    )
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("shape", [(28, 28), (28, 28, 1), (28, 28, 3)])
+def test_arrays_are_made_to_fit_like_files(shape, channels, size):
+    pixels = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+    file = encoded(Image.fromarray(pixels[..., 0] if shape[2:] == (1,) else pixels))
+    assert own_channels(file) == (3 if shape[2:] == (3,) else 1)
+    fitted = fit(pixels, size, channels)
+    assert fitted.shape == (size, size, channels)
+    np.testing.assert_array_equal(fitted, decode(file, size, channels))
+    if channels == 3 and shape[2:] != (3,):  # the three are one
+        grey = decode(file, size)
+        np.testing.assert_array_equal(fitted, np.broadcast_to(grey, fitted.shape))
 
 
 @pytest.mark.parametrize("cut", [5, 20, 100])

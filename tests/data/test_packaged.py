@@ -30,6 +30,18 @@ def test_holds_every_class_equally(split, per_class):
     # Of a resumed run it must be what it was when the run started.
     assert source.info.fingerprint == FINGERPRINTS[split]
     assert source.info.condition == Classes(10)
+    assert source.info.condition.names == tuple("0123456789")
+
+
+def test_becomes_colour():
+    source, grey = (
+        load(**{"data.channels": "rgb", "image_size": 14}),
+        load(image_size=14),
+    )
+    assert source.info.example.shape == (14, 14, 3)
+    np.testing.assert_array_equal(
+        source.examples, np.broadcast_to(grey.examples, source.examples.shape)
+    )
 
 
 def test_resizes():

@@ -51,6 +51,7 @@ def test_reads_what_tfds_does_in_its_order(prepared, split):
     assert ours.info.name == f"tfds:mnist/3.0.1[{split}]"
     assert ours.info.example == Images((28, 28, 1))
     assert ours.info.condition == Classes(10)
+    assert ours.info.condition.names == tuple("0123456789")
     assert ours.info.note == ""
     assert len(theirs) == len(ours)
     for a, b in zip(theirs, ours, strict=True):
@@ -135,6 +136,9 @@ def test_any_prepared_set_of_images(tmp_path):
         assert source.info.condition is None
         assert (source.examples == [255, 0, 0]).all()
         assert set(source[0]) == {"example"}
+    grey = load(tmp_path, name="mine", channels="grey")
+    assert grey.info.example == Images((28, 28, 1))
+    assert (grey.examples == 76).all()  # 0.299 * 255
 
 
 def test_refuses_a_set_without_images(tmp_path):
@@ -154,7 +158,15 @@ def test_refuses_a_set_without_images(tmp_path):
         ("mnist/..", "cannot read the TFDS data set 'mnist/..': write NAME, NAME/"),
         ("mnist/..:3.0.1", "cannot read the TFDS data set 'mnist/..:3.0.1': write"),
         ("mnist/a=b", "cannot read the TFDS data set 'mnist/a=b': write NAME, NAME/"),
-        ("cifar10", r"needs TensorFlow: prepare it once where TensorFlow "),
+        (
+            "cifar10",
+            r"needs TensorFlow: pass --config.data.source=archive --config.dat",
+        ),
+        (
+            "svhn_cropped",
+            r"--config.data.name=svhn, which needs no TensorFlow; or prep",
+        ),
+        ("stl10", r"needs TensorFlow: prepare it once where TensorFlow "),
     ],
 )
 def test_refuses_names(tmp_path, name, message):
