@@ -2,10 +2,8 @@
 
     python -m gan_jax.train --config=configs/resnet32.py --config.data.data_dir=DIR
 
-DIR is a tree of images with a sub-folder for each class. A prepared set of TensorFlow
-Datasets works too:
-
-    ... --config.data.source=tfds --config.data.name=cifar10 --config.data.data_dir=
+DIR is a tree of images with a sub-folder for each class. For CIFAR-10 there is
+configs/cifar10.py.
 
 The networks are those of Miyato et al. 2018 (arXiv:1802.05957), 256 channels in G and
 128 in D, with five updates of D to one of G and Adam without momentum. They are meant

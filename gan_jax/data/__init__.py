@@ -43,6 +43,6 @@ def load(config: ConfigDict):
     if available and config.batch_size > available:
         raise UserError(
             f"batch_size is {config.batch_size} and {source.info.name} has only "
-            f"{available} examples"
+            f"{available} examples: set --config.batch_size to at most {available}"
         )
     return source
