@@ -2,10 +2,10 @@
 
     python -m gan_jax.train --config=configs/folder.py --config.data.data_dir=DIR
 
-DIR is a tree of images, with a sub-folder for each class; images are scaled and cropped
-to the central square, and grey ones among others in colour are converted. A step takes about two seconds on 2
-CPU cores at batch 64: the 20,000 steps are meant for a GPU or TPU; on a CPU stop when
-the samples are good enough.
+DIR is a tree of images, with a sub-folder for each class. Images are scaled and cropped
+to the central square; grey ones among others in colour are converted. A step takes
+about two seconds on 2 CPU cores at batch 64: the 20,000 steps are meant for a GPU or
+TPU; on a CPU stop when the samples are good enough.
 `configs/folder.py:conditional` trains with class labels.
 """
 

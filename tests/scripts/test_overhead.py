@@ -69,7 +69,7 @@ def imported(code):
 
 
 HEAVY = {"PIL", "grain", "matplotlib", "orbax", "tensorboardX"}
-HEAVY |= {"tensorflow_datasets", "tensorstore"}
+HEAVY |= {"datasets", "tensorflow_datasets", "tensorstore"}
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ HEAVY |= {"tensorflow_datasets", "tensorstore"}
         ("import gan_jax", set()),
         ("import gan_jax.train, gan_jax.sample", set()),
         ("import gan_jax.train\nfrom gan_jax.data import toy", set()),
-        ("from gan_jax.data import folder, packaged, tfds", {"PIL"}),
+        ("from gan_jax.data import archive, folder, hf, packaged, tfds", {"PIL"}),
     ],
 )
 def test_heavy_packages_are_imported_where_they_are_used(code, used):
