@@ -49,7 +49,7 @@ KINDS = {
         {"data.resident_mb": 0, "image_size": 8, "width": 4, "batch_size": 8},
     ),
 }
-TIMES = ("images_per_sec", "data_stall")
+TIMES = ("images_per_sec", "data_stall", "seconds_left", "wall_time")
 ROOT = Path(__file__).parents[1]
 
 

@@ -35,7 +35,7 @@ MEMORY = {
     "data.source": "packaged",
 }
 
-TIMES = ("images_per_sec", "data_stall")
+TIMES = ("images_per_sec", "data_stall", "seconds_left", "wall_time")
 
 
 def load(name, arg=None):

@@ -62,13 +62,17 @@ class Loop:
         """
         config, state, step = self.config, saved.state, saved.step
         train_chunk, sample_grid = self._programs(state)
+        clock = self.records.clock
         self.records.frozen = replicas.frozen(state, step)
         vote = hosts.Vote(jax.tree.leaves(state)[0].sharding.mesh)
-        metrics = None
         while step < config.num_steps:
             n = chunk_length(config, step)
-            drawn = self.records.stall.read(self.feed, step, n, metrics)
-            state, metrics = train_chunk(self.gan, state, drawn, n, np.int32(step))
+            with clock.reading():
+                drawn = self.feed.at(step, n)
+            state, metrics = train_chunk(
+                self.gan, state, drawn, n=n, step=np.int32(step)
+            )
+            clock.dispatched(metrics)
             step += n
             last = step == config.num_steps
             sample = last or step % config.sample_every == 0
@@ -87,19 +91,41 @@ class Loop:
         """Returns the compiled chunk, and what draws the sample grid of a state."""
         shardings = jax.tree.map(lambda x: x.sharding, state)
         everywhere = devices.replicated(jax.tree.leaves(shardings)[0].mesh)
-        train_chunk = jax.jit(
+        train_chunk = self._compiled(
             replicas.train_chunk,
-            static_argnums=3,
+            "n",
             donate_argnums=1,
             out_shardings=(shardings, everywhere),
         )
-        sample_grid = jax.jit(
-            replicas.sample_grid, static_argnums=2, out_shardings=everywhere
+        sample_grid = self._compiled(
+            replicas.sample_grid, "num", out_shardings=everywhere
         )
         num, _ = pictures.grid_size(self.gan, self.config.replicas)
         return train_chunk, lambda state: sample_grid(
-            self.gan, state, num, self.conditions
+            self.gan, state, num=num, condition=self.conditions
         )
+
+    def _compiled(self, function: Callable, static: str, **options) -> Callable:
+        """Returns a function whose programs are compiled apart from the calls.
+
+        So the clock can tell compiling from running.
+
+        Args:
+          function: to be compiled, once for each value of its static argument.
+          static: the name of that argument; it is passed by name.
+          **options: of `jax.jit`.
+        """
+        jitted, programs = jax.jit(function, static_argnames=static, **options), {}
+
+        def call(*args, **kwargs):
+            value = kwargs[static]
+            if value not in programs:
+                with self.records.clock.compiling():
+                    programs[value] = jitted.lower(*args, **kwargs).compile()
+            del kwargs[static]
+            return programs[value](*args, **kwargs)
+
+        return call
 
     def _carried(self) -> dict:
         """Returns what a checkpoint carries beside the state."""

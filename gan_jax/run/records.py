@@ -1,8 +1,6 @@
 """What chunks leave, on its way to the writers and the guards."""
 
 import time
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
 
 import jax
 import numpy as np
@@ -12,53 +10,9 @@ from ml_collections import ConfigDict
 from gan_jax.devices import hosts
 from gan_jax.errors import RollBack, Stopped
 from gan_jax.run.alarms import Alarms, healthy
+from gan_jax.run.clock import Clock, Lap
 from gan_jax.run.dumps import first_not_finite
 from gan_jax.run.writers import Writers, squeezed
-
-
-class Stall:
-    """Measures how long the device is idle because its data are not ready.
-
-    The host reads the data of a chunk while the device computes the chunk before. Only
-    the time from when that chunk is done (or reading begins, if later) until the data
-    are read counts: reading that the device does not wait for is free. The first chunk,
-    which has none before it, does not count.
-    """
-
-    def __init__(self):
-        # JAX calls nobody back, and asking `is_ready` after reading tells that the
-        # chunk is done but not since when.
-        self._watch = ThreadPoolExecutor(1)
-        self._reads: list[tuple[float, float, Future]] = []
-
-    def read(self, feed, step: int, n: int, running) -> Any:
-        """Returns `feed.at(step, n)`.
-
-        Args:
-          feed: of the run.
-          step: the first step of the next chunk.
-          n: how many steps it has.
-          running: arrays that the chunk before computes; None for the first chunk.
-        """
-        if running is None:
-            return feed.at(step, n)
-        done = self._watch.submit(_time_done, running)
-        start = time.monotonic()
-        drawn = feed.at(step, n)
-        self._reads.append((start, time.monotonic(), done))
-        return drawn
-
-    def seconds(self) -> float:
-        """Returns the idle time since the last call."""
-        reads, self._reads = self._reads, []
-        return sum(
-            max(0.0, end - max(start, done.result())) for start, end, done in reads
-        )
-
-
-def _time_done(running) -> float:
-    jax.block_until_ready(running)
-    return time.monotonic()
 
 
 class Records:
@@ -85,7 +39,7 @@ class Records:
     ):
         self._config, self._writers, self._alarms = config, writers, alarms
         self._data = data
-        self.stall, self.frozen = Stall(), set()
+        self.clock, self.frozen = Clock(), set()
         self._reported: set[tuple[int, str]] = set()
         self._late: tuple | None = None
         self._window: list[dict[str, np.ndarray]] = []  # each [n, replicas]
@@ -96,8 +50,8 @@ class Records:
                 for key, value in window.items()
             }
             self._window.append(kept)
-        self._start: float | None = None  # of the interval that is timed
-        self._steps = 0  # in that interval
+        self._steps = 0  # that were timed since the last log line
+        self._seconds = self._stalled = 0.0  # which they took
 
     def take(self, step: int, metrics: dict[str, Array], examples: Array | None):
         """Takes what the steps up to `step` left; flush what was taken before.
@@ -107,8 +61,6 @@ class Records:
           metrics: each `[n, replicas]`.
           examples: `[replicas, num, *shape]`, if a sample grid is due.
         """
-        if self._start is None:  # the first chunk is compiled and dispatched
-            self._start = time.monotonic()
         self._late = step, metrics, examples
 
     def flush(self) -> dict[int, tuple[int, str]]:
@@ -127,7 +79,7 @@ class Records:
         self.frozen |= broken.keys()
         if len(self.frozen) == self._config.replicas:
             return broken
-        self._gather(metrics)
+        self._gather(metrics, self.clock.lap())
         measured = {}
         if examples is not None:
             examples = np.asarray(examples)
@@ -188,11 +140,13 @@ class Records:
             "counts": self._alarms.counts,
         }
 
-    def _gather(self, metrics: dict[str, np.ndarray]) -> None:
+    def _gather(self, metrics: dict[str, np.ndarray], lap: Lap) -> None:
         if self._window and self._window[0].keys() != metrics.keys():
             self._window = []  # from before another config
         self._window.append(metrics)
         self._steps += len(metrics["d_loss"])
+        self._seconds += lap.seconds
+        self._stalled += lap.stalled
 
     def _joined(self) -> dict[str, np.ndarray]:
         return {
@@ -201,13 +155,20 @@ class Records:
         }
 
     def _record(self, step: int, measured: dict[str, list]) -> dict:
-        values, now = self._joined(), time.monotonic()
+        values, self._window = self._joined(), []
         images_per_step = self._config.batch_size * self._config.d_updates
-        steps, seconds = self._steps, now - self._start
-        self._window, self._start, self._steps = [], now, 0
         means = {key: value.mean(0).tolist() for key, value in values.items()}
         record = {"step": step, "images": step * images_per_step, **means, **measured}
-        rate = steps * images_per_step * self._config.replicas / seconds
-        record["images_per_sec"] = rate
-        record["data_stall"] = self.stall.seconds() / seconds
-        return record | {"data": self._data}
+        return record | self._times(step, images_per_step) | {"data": self._data}
+
+    def _times(self, step: int, images_per_step: int) -> dict[str, float]:
+        """Returns the speed since the last log line, and what follows from it."""
+        stalled, seconds = self._stalled, max(self._seconds, 1e-9)
+        per_step = seconds / self._steps
+        self._steps, self._seconds, self._stalled = 0, 0.0, 0.0
+        return {
+            "images_per_sec": images_per_step * self._config.replicas / per_step,
+            "data_stall": stalled / seconds,
+            "seconds_left": (self._config.num_steps - step) * per_step,
+            "wall_time": time.time(),
+        }

@@ -8,7 +8,7 @@ import math
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,8 @@ from gan_jax.run.files import write_file
 PROGRESS = {"d_real": "D(x)", "d_fake": "D(G(z))"}
 PROGRESS |= {"critic_real": "C(x)", "critic_fake": "C(G(z))"}
 PROGRESS |= {"d_loss": "d_loss", "g_loss": "g_loss", "value": "V"}
+_COLUMNS, _BAR = 80, 12  # of a line of progress, and of the bar
+_BESIDE_BAR = _COLUMNS - _BAR - 1
 
 
 class Output:
@@ -240,7 +242,7 @@ class ProgressLine(Output):
         self._num_steps, self._bar = num_steps, None
         if self._console.is_terminal:
             text = TextColumn("{task.description}", markup=False, table_column=Column())
-            self._bar = Progress(BarColumn(bar_width=12), text, console=self._console)
+            self._bar = Progress(BarColumn(bar_width=_BAR), text, console=self._console)
             self._task = self._bar.add_task(
                 "compiling", completed=step, total=num_steps
             )
@@ -257,25 +259,44 @@ class ProgressLine(Output):
             self._bar.stop()
 
     def _show(self, record: dict) -> None:
-        step = record["step"]
-        images_per_step = record["images"] / step * np.size(record["d_loss"])
-        steps_per_sec = record["images_per_sec"] / images_per_step
-        left = math.ceil((self._num_steps - step) / steps_per_sec)
+        pace = (
+            f"{record['step']}/{self._num_steps}",
+            f"{_duration(record['seconds_left'])} left",
+            f"{record['images_per_sec']:,.0f} images/s",
+        )
         values = (
             f"{name} {_shown(record[key])}"
             for key, name in PROGRESS.items()
             if key in record
         )
-        lines = (
-            f"{step}/{self._num_steps}  {left // 60}:{left % 60:02d} left  "
-            f"{record['images_per_sec']:.0f} images/s  {record['data']}",
-            "  ".join(values),
-        )
         if self._bar:
-            text = "\n".join(lines)
-            self._bar.update(self._task, completed=step, description=text)
+            text = "\n".join([*_lines(pace, _BESIDE_BAR), *_lines(values, _BESIDE_BAR)])
+            self._bar.update(self._task, completed=record["step"], description=text)
         else:
-            self._console.print("  ".join(lines), markup=False, highlight=False)
+            indented = [f"  {line}" for line in _lines(values, _COLUMNS - 2)]
+            text = "\n".join([*_lines(pace, _COLUMNS), *indented])
+            self._console.print(text, markup=False, highlight=False)
+
+
+def _lines(parts: Iterable[str], width: int) -> list[str]:
+    """Joins parts to as few lines of at most `width` characters as they fit into."""
+    lines = [""]
+    for part in parts:
+        longer = f"{lines[-1]}  {part}" if lines[-1] else part
+        if len(longer) <= width:
+            lines[-1] = longer
+        else:
+            lines.append(part)
+    return lines
+
+
+def _duration(seconds: float) -> str:
+    """Returns a time as 1:02:03, or as 2:03 if it is under an hour."""
+    minutes, seconds = divmod(math.ceil(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return (
+        f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
+    )
 
 
 def _shown(values: float | list[float]) -> str:
@@ -319,7 +340,8 @@ class Board(Output):
 
         scalars = {}
         for key, value in record.items():
-            if key not in ("step", "data", "alarms"):
+            # The events have their own time.
+            if key not in ("step", "data", "alarms", "wall_time"):
                 mean, error = mean_and_error(value)
                 scalars |= {key: mean}
                 scalars |= {} if error is None else {f"{key}_stderr": error}

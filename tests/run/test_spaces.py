@@ -5,7 +5,7 @@ import jax
 import numpy as np
 import pytest
 from PIL import Image
-from runs import records
+from runs import TIMES, records
 
 from gan_jax import draw
 from gan_jax.config import default
@@ -37,10 +37,7 @@ def test_resumes_bit_for_bit(run, tmp_path):
     train(config_of(name, num_steps=2), tmp_path / "parts")
     train(config_of(name), tmp_path / "parts")
     ours, theirs = (
-        [
-            {k: v for k, v in r.items() if k not in ("images_per_sec", "data_stall")}
-            for r in records(path)
-        ]
+        [{k: v for k, v in r.items() if k not in TIMES} for r in records(path)]
         for path in (whole, tmp_path / "parts")
     )
     assert ours == theirs
