@@ -5,7 +5,7 @@ import functools
 import inspect
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 
 import jax
 from absl import app, flags, logging
@@ -14,18 +14,24 @@ from ml_collections import ConfigDict, config_flags
 from gan_jax.build.names import no_bytecode
 from gan_jax.errors import UserError, one_line
 
+flags.disclaim_key_flags()  # --help of a command lists those that it has from here
+
+NO_CONFIG = "give a config: --config=configs/mnist.py"
+
 
 def run(main: Callable[..., int | None]) -> None:
     """Runs a command: parses its flags, calls `main`, exits with what it returns.
 
     Args:
-      main: takes the arguments that are no flags, one for each parameter.
+      main: takes the arguments that are no flags, one for each parameter; those with a
+        default may be left out.
     """
     logging.set_verbosity(logging.WARNING)
-    names = list(inspect.signature(main).parameters)
+    sys.argv = _config_first(sys.argv)  # which ml_collections reads too
+    parameters = inspect.signature(main).parameters.values()
     app.run(
         lambda argv: _reported(lambda: main(*argv[1:])),
-        flags_parser=lambda argv: _reported(lambda: _parsed(argv, names)),
+        flags_parser=lambda argv: _reported(lambda: _parsed(argv, parameters)),
     )
 
 
@@ -54,26 +60,46 @@ def _reported(call: Callable):
         sys.exit(130)
 
 
-def _parsed(argv: list[str], names: Sequence[str] = ()) -> list[str]:
+def _parsed(argv: list[str], parameters: Iterable[inspect.Parameter] = ()) -> list[str]:
     try:
         with no_bytecode():
             rest = flags.FLAGS(argv)
     except UserError:
         raise
     except flags.Error as error:
+        if (
+            getattr(error, "flagname", "").startswith("config.")
+            and "config" in flags.FLAGS
+        ):
+            raise UserError(NO_CONFIG) from error
         raise UserError(_joined(error)) from error
     except Exception as error:
         # The config file fails, or lacks a key: ml_collections names the nearest one.
         path = next((arg for arg in argv if arg.startswith("--config=")), "--config")
         raise UserError(f"{path.removeprefix('--')}: {_joined(error)}") from error
     _, *arguments = rest
+    names = [parameter.name.upper() for parameter in parameters]
+    needed = sum(parameter.default is parameter.empty for parameter in parameters)
     if len(arguments) > len(names):
         extra = arguments[len(names)]
         raise UserError(f"unexpected argument {extra!r}: flags are --NAME=VALUE")
-    if len(arguments) < len(names):
-        missing = names[len(arguments)].upper()
+    if len(arguments) < needed:
+        missing = names[len(arguments)]
         raise UserError(f"the argument {missing} is missing; --help says what it is")
     return rest
+
+
+def _config_first(argv: list[str]) -> list[str]:
+    """Moves `--config=FILE` before its overrides, which are flags only after it."""
+    program, *args = argv
+    for i, arg in enumerate(args):
+        name, equals, _ = arg.partition("=")
+        if name in ("--config", "-config"):
+            end = i + (1 if equals else 2)
+            return [program, *args[i:end], *args[:i], *args[end:]]
+        if arg == "--":
+            break
+    return argv
 
 
 def _joined(error: Exception) -> str:
@@ -85,13 +111,16 @@ def _joined(error: Exception) -> str:
 @functools.cache
 def workdir_flag() -> flags.FlagHolder:
     """Defines `--workdir=DIR`, once for all commands that have it."""
-    return flags.DEFINE_string("workdir", "", "The run's folder.")
+    return flags.DEFINE_string("workdir", "", "The run's folder, such as runs/first.")
 
 
 def config_flag() -> flags.FlagHolder:
     """Defines `--config=FILE[:variant]` with its overrides `--config.KEY=VALUE`."""
     return config_flags.DEFINE_config_file(
-        "config", help_string="The experiment, a file such as configs/mnist.py."
+        "config",
+        help_string="The experiment: --config=configs/mnist.py, or with a variant "
+        "configs/mnist.py:conditional. --config.KEY=VALUE changes a key, for example "
+        "--config.loss=hinge --config.seed=3; gan_jax/config.py lists the keys.",
     )
 
 
@@ -124,5 +153,5 @@ def config_of(holder: flags.FlagHolder) -> ConfigDict:
 def config_path(holder: flags.FlagHolder) -> str:
     """Returns the text of the `--config` flag."""
     if not is_given(holder):
-        raise UserError("give a config: --config=configs/mnist.py")
+        raise UserError(NO_CONFIG)
     return config_flags.get_config_filename(flags.FLAGS[holder.name])

@@ -206,6 +206,8 @@ ROWS = [
     ((RING, "--workdir={}/file"), r"workdir \S+/file: \S+/file is a file, not a folder"),
     ((RING, "--workdir={}/file/run"), r"workdir \S+/file/run: \S+/file is a file"),
     ((), r"give a config: --config=configs/mnist.py"),
+    (("--config.seed=3",), r"give a config: --config=configs/mnist.py"),
+    (("--config.width=0", "--config.seed", "3", "--config", "configs/ring.py"), r"width is 0"),
     (("--config=configs/none.py",), r"there is no config file configs/none.py"),
     (("--config=configs/mnist.py:big",), r"unknown variant of the config 'big' \(valid: conditional\)"),
     (("--config={}/empty.py",), r"empty.py: .*get_config"),

@@ -63,7 +63,7 @@ class Clock:
         self._reading, self._compiling = [], []
 
     def lap(self) -> Lap:
-        """Returns the time of the next chunk, in the order of dispatch; waits for it."""
+        """Returns the time of the next chunk dispatched, once that is done."""
         reading, compiling, future = self._chunks.popleft()
         start, self._done = self._done, future.result()
         if start is None:

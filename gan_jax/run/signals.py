@@ -3,18 +3,25 @@
 import contextlib
 import os
 import signal
+import sys
 import threading
+import time
 from collections.abc import Iterator
 
 _NUMBERS = (signal.SIGTERM, signal.SIGINT)
+# A shell or a launcher passes the signal on that its group has received already: what
+# comes so soon after the first is the same signal.
+_SAME_SECONDS = 1.0
+_AFTER_BAR = "\x1b[?25h\n"  # shows the cursor, which the progress bar hides
 
 
 @contextlib.contextmanager
 def stop_signals() -> Iterator[list[int]]:
     """Yields a list that grows by the number of each signal that asks to stop.
 
-    A second signal ends the process at once. A separate thread receives them, since
-    the main thread may be busy compiling for a long time.
+    A second signal ends the process at once, unless it comes within a second of the
+    first. A separate thread receives them, since the main thread may be busy compiling
+    for a long time.
     """
     received: list[int] = []
     if threading.current_thread() is not threading.main_thread():
@@ -40,13 +47,22 @@ def stop_signals() -> Iterator[list[int]]:
 
 def _receive(reader: int, received: list[int]) -> None:
     """Appends the signals that Python writes to a pipe, until it reads a zero."""
+    first = 0.0
     while number := int.from_bytes(os.read(reader, 1), "big"):
         if number not in _NUMBERS:
             continue
-        received.append(number)
-        second = len(received) > 1
-        text = "stopped" if second else "saving after this chunk; once more to stop"
-        with contextlib.suppress(OSError):  # stderr may be closed
-            os.write(2, f"{text} at once\n".encode())
-        if second:
+        if not received:
+            first = time.monotonic()
+            received.append(number)
+            _say("saving after this chunk, then stopping; once more to stop at once")
+        elif time.monotonic() - first >= _SAME_SECONDS:
+            start = _AFTER_BAR if os.isatty(2) else ""
+            with contextlib.suppress(OSError):
+                os.write(2, f"{start}stopped at once\n".encode())
             os._exit(128 + number)
+
+
+def _say(text: str) -> None:
+    """Prints a line above the progress bar, which stands in for stderr."""
+    with contextlib.suppress(OSError, ValueError, SystemExit):  # it may be closed
+        print(text, file=sys.stderr, flush=True)
