@@ -26,12 +26,12 @@ from gan_jax.build import names
 from gan_jax.build.builder import from_config
 from gan_jax.build.preflight import check
 from gan_jax.data.feed import open_feed
-from gan_jax.data.source import Info
 from gan_jax.devices import hosts
 from gan_jax.devices import mesh as devices
 from gan_jax.diagnostics import advice
-from gan_jax.errors import RollBack, Stopped
+from gan_jax.errors import RollBack, Stopped, one_line
 from gan_jax.run import pictures, workdir
+from gan_jax.run import start as run_start
 from gan_jax.run.alarms import Alarms
 from gan_jax.run.checkpoint import Checkpoints, Saved
 from gan_jax.run.dumps import Dumper
@@ -104,9 +104,12 @@ def train(config: ConfigDict, path: Path | str, override: bool = False) -> Train
         saved = start(run, checkpoints)
         if override:  # before all else, so that a kill leaves no records of the other
             hosts.first_does(lambda: drop_records(path, saved.step))
-        hosts.first_does(lambda: workdir.write(path, run.description))
-        announce(path, run.source.info)
+        about = run_start.describe(saved.step)
+        hosts.first_does(lambda: workdir.record(path, run.description, about))
+        announce(run, saved)
         warn(run, saved.state)
+        if override or not saved.step:
+            draw_real(run)
         stops = stack.enter_context(stop_signals())
         return _train_with_rollbacks(run, checkpoints, saved, stops)
 
@@ -159,11 +162,22 @@ def start(run: Run, checkpoints: Checkpoints) -> Saved:
     return Saved(0, init(seed), {})
 
 
-def announce(path: Path, info: Info) -> None:
-    """Prints where the run is and what it trains on."""
-    hosts.say(f"workdir: {path}\ndata: {info.name}")
-    if info.note:
-        hosts.say(f"note: {info.note}")
+def announce(run: Run, saved: Saved) -> None:
+    """Prints where the run is, and what runs."""
+    lines = run_start.summary(run.config, run.source.info, saved.state, saved.step)
+    hosts.say("\n".join([f"workdir: {run.path}", *lines]))
+
+
+def draw_real(run: Run) -> None:
+    """Writes `real.png`: real examples, laid out as the samples of one seed are."""
+    num, columns = pictures.grid_size(run.gan, replicas=1)
+    examples = pictures.fixed_values(run.source, "example", num)[None]
+    if hosts.is_first():
+        try:
+            file = run.path / "real.png"
+            pictures.save(file, run.gan.example, examples, columns)
+        except Exception as error:  # no picture is worth the run
+            hosts.say(f"cannot draw real.png ({one_line(error)})")
 
 
 def warn(run: Run, state: TrainState) -> None:

@@ -25,6 +25,7 @@ from gan_jax.errors import UserError
 from gan_jax.run.files import write_file
 
 LOCK = "lock"
+_HISTORY = 20  # starts that config.json remembers: the first, and the last ones
 LIBRARIES = ("gan_jax", "jax", "jaxlib", "flax", "optax", "numpy")
 
 
@@ -138,6 +139,33 @@ def check_same(path: Path, config: ConfigDict, info: Info | None = None) -> None
             f"workdir {path} holds a run with another config ({'; '.join(differing)}); "
             "choose another --workdir, or continue in it with --override_config"
         )
+
+
+def record(path: Path, content: dict, start: dict) -> None:
+    """Writes `config.json` at a start, and keeps what it said of earlier ones.
+
+    Its "history" lists the earlier starts, newest last, each with the parts of the
+    description that were replaced after it.
+
+    Args:
+      path: the folder.
+      content: what `describe` returns.
+      start: what is known of this start.
+    """
+    try:
+        old, content = read(path), json.loads(json.dumps(content))
+    except UserError:  # the first start, or a damaged file that is overridden
+        history = []
+    else:
+        replaced = {
+            key: old.get(key) for key in content if old.get(key) != content[key]
+        }
+        before, about = old.get("history"), old.get("start")
+        history = before if isinstance(before, list) else []
+        history = [*history, (about if isinstance(about, dict) else {}) | replaced]
+    if len(history) > _HISTORY:
+        history = [history[0], *history[1 - _HISTORY :]]
+    write(path, content | {"start": start, "history": history})
 
 
 def write(path: Path, content: dict) -> None:

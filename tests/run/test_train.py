@@ -1,4 +1,5 @@
 import dataclasses
+import datetime
 import functools
 import json
 import signal
@@ -8,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from PIL import Image
 from runs import (
     CONFIGS,
     MEMORY,
@@ -201,9 +203,22 @@ def test_stops_where_no_metric_is_finite(make, tmp_path, replicas, message):
     checkpoints.close()
 
 
-def test_config_json_holds_the_data_and_the_versions(make, tmp_path):
-    config = make("mnist", model="mlp", image_size=8)
+def test_a_start_says_what_runs(make, tmp_path, capfd):
+    """On the terminal, and in config.json with what only programs need."""
+    config = make("mnist", model="mlp", image_size=8, width=100, replicas=2)
     train(config, tmp_path)
+    # 100 latents, or 64 pixels, to two layers of 100 units, to pixels or a logit.
+    g, d = 101 * 100 + 101 * 100 + 101 * 64, 65 * 100 + 101 * 100 + 101
+    data = "idx:mnist[train], 300 examples of shape (8, 8, 1), 10 classes (not used)"
+    assert capfd.readouterr().err.splitlines()[:5] == [
+        f"workdir: {tmp_path}",
+        f"devices: {jax.device_count()} cpu",
+        f"data: {data}",
+        f"model: mlp, G has {g / 1e3:.3g} K parameters, D {d / 1e3:.3g} K",
+        "training: 2 steps, batch size 4, 2 replicas, seeds 0 to 1",
+    ]
+    with Image.open(tmp_path / "real.png") as real:
+        assert real.size == (8 * 8, 8 * 8)  # as the samples of one seed
     written = json.loads((tmp_path / "config.json").read_text())
     assert written["config"] == json.loads(json.dumps(config.to_dict()))
     assert written["data"]["name"] == "idx:mnist[train]"
@@ -212,6 +227,11 @@ def test_config_json_holds_the_data_and_the_versions(make, tmp_path):
     assert workdir.spaces(written["data"]) == (Images((8, 8, 1)), Classes(10))
     assert written["versions"]["jax"] == jax.__version__
     assert records(tmp_path)[0]["data"] == written["data"]["name"]
+    start = written["start"]
+    assert datetime.datetime.fromisoformat(start["time"]).tzinfo
+    assert "pytest" in start["command"]
+    assert {"step", "host", "devices"} <= start.keys()
+    assert written["history"] == []
 
 
 def test_fallback_is_told_everywhere(make, tmp_path, monkeypatch, capfd):
@@ -225,7 +245,7 @@ def test_fallback_is_told_everywhere(make, tmp_path, monkeypatch, capfd):
     assert records(tmp_path / "run")[0]["data"] == "packaged:mnist[train]"
     err = capfd.readouterr().err
     assert "note: mnist is not prepared" in err
-    assert "packaged:mnist[train]" in err.splitlines()[-1]
+    assert err.count("packaged:mnist[train]") == 1
 
 
 @pytest.mark.parametrize("replicas", [1, pytest.param(2, marks=pytest.mark.slow)])
