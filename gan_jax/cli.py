@@ -6,6 +6,7 @@ import inspect
 import os
 import sys
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import jax
 from absl import app, flags, logging
@@ -155,3 +156,8 @@ def config_path(holder: flags.FlagHolder) -> str:
     if not is_given(holder):
         raise UserError(NO_CONFIG)
     return config_flags.get_config_filename(flags.FLAGS[holder.name])
+
+
+def overrides_of(holder: flags.FlagHolder) -> dict[str, Any]:
+    """Returns the keys that `--config.KEY=VALUE` set, with their values."""
+    return config_flags.get_override_values(flags.FLAGS[holder.name])

@@ -2,10 +2,11 @@
 
 A run leaves its config, metrics, samples and checkpoints in `--workdir`. The same
 command again resumes it from its last checkpoint, bit for bit. Without `--workdir` the
-folder is `runs/<config>-<time>`. `--config.replicas=N` trains N seeds at once; the same
-command on several hosts makes one run of them. `--replay=DIR/guard/STEP` replays a step
-that a guard has rejected. Exit status: 0 done, 2 bad input, 3 stopped by a guard, 4 the
-disk is full, 143 saved after SIGTERM (130 after SIGINT).
+folder is `runs/<config>-<overrides>-<time>`; `python -m gan_jax.runs` lists those.
+`--config.replicas=N` trains N seeds at once; the same command on several hosts makes
+one run of them. `--replay=DIR/guard/STEP` replays a step that a guard has rejected.
+Exit status: 0 done, 2 bad input, 3 stopped by a guard, 4 the disk is full, 143 saved
+after SIGTERM (130 after SIGINT).
 """
 
 from pathlib import Path
@@ -39,7 +40,8 @@ def main() -> int:
     hosts.initialize(COORDINATOR.value, NUM_PROCESSES.value, PROCESS_ID.value)
     if not WORKDIR.value and jax.process_count() > 1:
         raise UserError("several hosts need --workdir=DIR, a folder that they share")
-    path = Path(WORKDIR.value or workdir.name(cli.config_path(CONFIG)))
+    name = workdir.name(cli.config_path(CONFIG), cli.overrides_of(CONFIG))
+    path = Path(WORKDIR.value or name)
     try:
         train(config, path, override=OVERRIDE.value)
     except Stopped as stop:

@@ -5,9 +5,11 @@ import datetime
 import fcntl
 import json
 import os
+import re
 from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from ml_collections import ConfigDict
 
@@ -25,15 +27,38 @@ from gan_jax.errors import UserError
 from gan_jax.run.files import write_file
 
 LOCK = "lock"
+_WORD, _NAME = 30, 100  # letters of one override, and of a name without its time
 _HISTORY = 20  # starts that config.json remembers: the first, and the last ones
 LIBRARIES = ("gan_jax", "jax", "jaxlib", "flax", "optax", "numpy")
 
 
-def name(config_path: str) -> Path:
-    """Returns the name of a new folder for a config file, `runs/<config>-<time>`."""
-    stem = Path(config_path.partition(":")[0]).stem
+def name(config_path: str, overrides: dict[str, Any]) -> Path:
+    """Returns the name of a new folder, `runs/<config>-<overrides>-<time>`.
+
+    Args:
+      config_path: of the config file, with its variant if it has one.
+      overrides: the keys that were given other values than the file's.
+    """
+    file, _, variant = config_path.partition(":")
+    words = [Path(file).stem, variant, *(_word(*item) for item in overrides.items())]
+    text = "-".join(filter(None, map(_safe, words)))[:_NAME].strip("-")
     now = datetime.datetime.now()
-    return Path("runs") / f"{stem}-{now:%Y%m%d-%H%M%S}-{now.microsecond // 1000:03d}"
+    return Path("runs") / f"{text}-{now:%Y%m%d-%H%M%S}-{now.microsecond // 1000:03d}"
+
+
+def _word(key: str, value: Any) -> str:
+    """Returns a few letters for one override: `hinge`, `seed3`, `no_fallback`."""
+    key = key.rpartition(".")[2]
+    if isinstance(value, bool):
+        return key if value else f"no_{key}"
+    if isinstance(value, str) and value:
+        return re.sub(r"[^\s,()='\"]*/|\.py\b", "", value.rstrip("/"))  # stems of files
+    return f"{key}{value}" if value != "" else f"no_{key}"
+
+
+def _safe(text: str) -> str:
+    """Replaces what a file name, or a command line, should not contain."""
+    return re.sub(r"[^\w.]+", "-", text.replace("=", "")).strip("-.")[:_WORD]
 
 
 def check(path: Path, what: str = "workdir") -> None:
