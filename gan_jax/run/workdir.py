@@ -49,11 +49,16 @@ def name(config_path: str, overrides: dict[str, Any]) -> Path:
 def _word(key: str, value: Any) -> str:
     """Returns a few letters for one override: `hinge`, `seed3`, `no_fallback`."""
     key = key.rpartition(".")[2]
-    if isinstance(value, bool):
-        return key if value else f"no_{key}"
     if isinstance(value, str) and value:
-        return re.sub(r"[^\s,()='\"]*/|\.py\b", "", value.rstrip("/"))  # stems of files
-    return f"{key}{value}" if value != "" else f"no_{key}"
+        return short(value)
+    if isinstance(value, bool) or value == "":
+        return key if value else f"no_{key}"
+    return f"{key}{value}"
+
+
+def short(value: Any) -> str:
+    """Returns the text of a config's value, with the stems of files for their paths."""
+    return re.sub(r"[^\s,()='\"]*/|\.py\b", "", str(value).rstrip("/"))
 
 
 def _safe(text: str) -> str:
@@ -102,6 +107,18 @@ def locked(path: Path) -> Iterator[None]:
                 "choose another --workdir"
             ) from None
         yield
+
+
+def is_locked(path: Path) -> bool:
+    """Tells whether a process trains in the folder."""
+    try:
+        with (path / LOCK).open() as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # there is no lock, or it may not be read
+        pass
+    return False
 
 
 def describe(config: ConfigDict, info: Info) -> dict:

@@ -1,0 +1,202 @@
+"""Lists runs, the newest last: `python -m gan_jax.runs [DIR]`.
+
+DIR is a folder of runs, by default `runs`, or one run. Each run is a row: its config,
+the keys that its command changed, how far it is, whether it is `running`, `done` or
+`stopped`, its last metrics (the means over replicas), the alarms that last and the
+steps that a guard has rejected.
+`--json` prints one JSON object a line. It reads files only, and runs no code that they
+name. Exit status: 0 done, 2 there is no such folder.
+"""
+
+import datetime
+import json
+import math
+import shlex
+import statistics
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from absl import flags
+from flax.traverse_util import flatten_dict
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from gan_jax import cli
+from gan_jax import config as config_lib
+from gan_jax.errors import UserError, printable
+from gan_jax.run import workdir
+
+JSON = flags.DEFINE_bool("json", False, "Print one JSON object a line.")
+
+_METRICS = ("d_loss", "g_loss", "diversity", "modes")
+_TAIL = 2**20  # bytes of metrics.jsonl: the last lines are in it
+_WIDE = 160  # columns, where the output is no terminal
+
+
+def main(dir: str = "runs") -> None:
+    """Runs the command."""
+    folder = Path(dir)
+    if not folder.is_dir():
+        raise UserError(f"there is no folder {dir}: give the folder of your runs")
+    found, skipped = [], []
+    for path in _folders(folder):
+        try:
+            found.append(describe(path))
+        except Exception as error:  # the folder may come from anywhere
+            known = isinstance(error, UserError)
+            skipped.append(str(error) if known else f"{path} is damaged")
+    found.sort(key=lambda run: datetime.datetime.fromisoformat(run["started"]))
+    if JSON.value:
+        for run in found:
+            print(json.dumps(run))
+    elif found:
+        _print_table(found)
+    for why in skipped or ([] if found else [f"there are no runs in {dir}"]):
+        print(printable(f"skipped: {why}" if skipped else why), file=sys.stderr)
+
+
+def _folders(folder: Path) -> Iterator[Path]:
+    if (folder / "config.json").exists():
+        yield folder
+        return
+    for path in folder.iterdir():
+        if path.is_dir() and not path.name.startswith("."):
+            yield path
+
+
+def describe(path: Path) -> dict[str, Any]:
+    """Returns what is known of a run from its files.
+
+    Args:
+      path: the run's folder.
+
+    Raises:
+      UserError: it is no run.
+      Exception: any; its files may hold anything.
+    """
+    content = workdir.read(path)
+    values, record = flatten_dict(content["config"], sep="."), last_record(path)
+    step, num_steps = record.get("step", 0), values["num_steps"]
+    stopped = "done" if step >= num_steps else "stopped"
+    name, changed = _experiment(content.get("start") or {}, values)
+    metrics = {key: _mean(record[key]) for key in _METRICS if key in record}
+    dumps = sorted((path / "guard").glob("[0-9]*"))
+    rejected = [f"rejected step {dump.name}" for dump in dumps]
+    return {
+        "run": str(path),
+        "config": name,
+        "changed": changed,
+        "step": step,
+        "num_steps": num_steps,
+        "status": "running" if workdir.is_locked(path) else stopped,
+        "metrics": metrics,
+        "alarms": [*_names(record.get("alarms", [])), *rejected],
+        "started": _started(path, content),
+    }
+
+
+def last_record(path: Path) -> dict[str, Any]:
+    """Returns the last record of `metrics.jsonl`, empty if there is none.
+
+    What only some records have, such as the diversity, is from the last that has it.
+
+    Args:
+      path: the run's folder.
+    """
+    file, last = path / "metrics.jsonl", {}
+    if not file.exists():
+        return last
+    with file.open("rb") as lines:
+        lines.seek(max(0, file.stat().st_size - _TAIL))
+        for line in lines.read(_TAIL).splitlines():
+            try:
+                record = json.loads(line)
+                is_one = isinstance(record["step"], int)
+            except (ValueError, LookupError, TypeError, RecursionError):
+                continue  # a part of a line, at either end
+            if is_one:
+                last = last | {"alarms": []} | record
+    return last
+
+
+def _experiment(start: dict, values: dict) -> tuple[str, dict[str, Any]]:
+    """Returns the config's name and the keys that were changed, of a run's command.
+
+    A run that no command has started, but a program, shows what differs from the
+    defaults of all configs.
+    """
+    words, path, keys = shlex.split(start.get("command", "")), "", []
+    for word, following in zip(words, [*words[1:], ""], strict=False):
+        flag, equals, value = word.partition("=")
+        name, _, key = flag.lstrip("-").partition(".")
+        if flag.startswith("-") and name == "config":
+            keys.append(key)
+            path = path if key else (value if equals else following)
+    if not path:
+        default = flatten_dict(config_lib.default().to_dict(), sep=".")
+        return "", {k: v for k, v in values.items() if v != default.get(k)}
+    file, _, variant = path.partition(":")
+    name = Path(file).stem + (f":{variant}" if variant else "")
+    return name, {key: values[key] for key in keys if key in values}
+
+
+def _mean(value: Any) -> float | None:
+    values = value if isinstance(value, list) else [value]
+    finite = [x for x in values if isinstance(x, int | float) and math.isfinite(x)]
+    return statistics.fmean(finite) if finite else None
+
+
+def _names(alarms: list) -> list[str]:
+    """Returns the alarms of a run, or of any of its replicas."""
+    names = [each if isinstance(each, list) else [each] for each in alarms]
+    return sorted({str(name) for each in names for name in each})
+
+
+def _started(path: Path, content: dict) -> str:
+    """Returns the time of the first start; of an old run, that of its config.json."""
+    starts = [*content.get("history", []), content.get("start", {})]
+    if time := starts[0].get("time"):
+        return time
+    seconds = (path / "config.json").stat().st_mtime
+    return datetime.datetime.fromtimestamp(seconds).astimezone().isoformat()
+
+
+# --- The table ----------------------------------------------------------------------
+
+
+def _print_table(found: list[dict]) -> None:
+    table = Table(box=None, pad_edge=False)
+    for title, how in (
+        ("run", {"overflow": "fold", "ratio": 3}),
+        ("config", {"overflow": "fold", "ratio": 3}),
+        ("step", {"no_wrap": True}),
+        ("status", {"overflow": "fold", "ratio": 1}),
+        ("last metrics", {"overflow": "fold", "ratio": 2}),
+    ):
+        table.add_column(title, **how)
+    for run in found:
+        changed = (f"{key}={workdir.short(x)}" for key, x in run["changed"].items())
+        metrics = (f"{key} {_shown(value)}" for key, value in run["metrics"].items())
+        cells = [
+            Path(run["run"]).name,
+            " ".join([run["config"], *changed]),
+            f"{run['step']}/{run['num_steps']}",
+            ", ".join([run["status"], *run["alarms"]]),
+            "  ".join(metrics),
+        ]
+        table.add_row(*(Text(printable(cell)) for cell in cells))
+    console = Console()
+    if not console.is_terminal:
+        console.width = _WIDE
+    console.print(table)
+
+
+def _shown(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3g}"
+
+
+if __name__ == "__main__":
+    cli.run(main)
