@@ -11,7 +11,7 @@ mesh. Here are only the names that notebooks and files of your own need, and eac
 documented where it is defined. The algorithm starts at
 `gan_jax.algorithm.steps.train_step`. A training run on disk is
 `gan_jax.run.training.train(config, path)`, and the commands are
-`python -m gan_jax.train`, `gan_jax.sample` and `gan_jax.check`.
+`python -m gan_jax.train`, `gan_jax.runs`, `gan_jax.sample` and `gan_jax.check`.
 """
 
 from gan_jax.algorithm.chunks import train_chunk

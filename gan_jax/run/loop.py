@@ -45,6 +45,7 @@ class Loop:
     records: Records
     dumper: Dumper
     conditions: np.ndarray | None = None
+    _compiled: dict = dataclasses.field(default_factory=dict, init=False)
 
     def run(self, saved: Saved, stop_signals: Sequence[int] = ()) -> TrainState:
         """Trains from a saved state on, whose arrays are donated.
@@ -91,13 +92,13 @@ class Loop:
         """Returns the compiled chunk, and what draws the sample grid of a state."""
         shardings = jax.tree.map(lambda x: x.sharding, state)
         everywhere = devices.replicated(jax.tree.leaves(shardings)[0].mesh)
-        train_chunk = self._compiled(
+        train_chunk = self._compiling(
             replicas.train_chunk,
             "n",
             donate_argnums=1,
             out_shardings=(shardings, everywhere),
         )
-        sample_grid = self._compiled(
+        sample_grid = self._compiling(
             replicas.sample_grid, "num", out_shardings=everywhere
         )
         num, _ = pictures.grid_size(self.gan, self.config.replicas)
@@ -105,7 +106,7 @@ class Loop:
             self.gan, state, num=num, condition=self.conditions
         )
 
-    def _compiled(self, function: Callable, static: str, **options) -> Callable:
+    def _compiling(self, function: Callable, static: str, **options) -> Callable:
         """Returns a function whose programs are compiled apart from the calls.
 
         So the clock can tell compiling from running.
@@ -115,15 +116,15 @@ class Loop:
           static: the name of that argument; it is passed by name.
           **options: of `jax.jit`.
         """
-        jitted, programs = jax.jit(function, static_argnames=static, **options), {}
+        jitted = jax.jit(function, static_argnames=static, **options)
 
         def call(*args, **kwargs):
-            value = kwargs[static]
-            if value not in programs:
+            key = function, kwargs[static]
+            if key not in self._compiled:
                 with self.records.clock.compiling():
-                    programs[value] = jitted.lower(*args, **kwargs).compile()
+                    self._compiled[key] = jitted.lower(*args, **kwargs).compile()
             del kwargs[static]
-            return programs[value](*args, **kwargs)
+            return self._compiled[key](*args, **kwargs)
 
         return call
 
