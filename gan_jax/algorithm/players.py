@@ -74,7 +74,7 @@ def discriminate(
     )
     # The one place that knows of patches and frames: a network may return logits
     # `[batch, ...]` of any shape, or several such arrays.
-    rows = [leaf.reshape(len(examples), -1) for leaf in jax.tree.leaves(logits)]
+    rows = [leaf.reshape(examples.shape[0], -1) for leaf in jax.tree.leaves(logits)]
     return jnp.concatenate(rows, 1).reshape(-1), stats
 
 

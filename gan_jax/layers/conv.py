@@ -42,7 +42,7 @@ def _conv(x: Array, w: Array, *, stride: int, padding: int) -> Array:
 
 
 def _input_gradient(w, y, *, size, stride, padding):
-    x = jax.ShapeDtypeStruct((len(y), *size, w.shape[2]), y.dtype)
+    x = jax.ShapeDtypeStruct((y.shape[0], *size, w.shape[2]), y.dtype)
     conv = functools.partial(_conv, stride=stride, padding=padding)
     return jax.linear_transpose(lambda x: conv(x, w), x)(y)[0]
 

@@ -138,7 +138,7 @@ class Form(NamedTuple):
             axis: (self.padding, form.width * s - self.padding - x.shape[axis])
             for axis, form in ((1, rows), (2, columns))
         }
-        x = _padded(x, fill).reshape(len(x), rows.width, s, columns.width, -1)
+        x = _padded(x, fill).reshape(x.shape[0], rows.width, s, columns.width, -1)
         return [
             # From one row of pixels a window takes a few contiguous runs.
             jnp.stack(
@@ -149,7 +149,7 @@ class Form(NamedTuple):
                     for j in range(columns.windows)
                 ],
                 3,
-            ).reshape(len(x) * rows.grid * columns.grid, -1)
+            ).reshape(x.shape[0] * rows.grid * columns.grid, -1)
             for half in rows.of_x(x, 1)
             for part in columns.of_x(half, 3)
         ]
@@ -229,7 +229,7 @@ def convolution(x: Array, w: Array, *, stride: int, padding: int) -> Array:
     """Convolves `x [batch, h, w, in]` with `w [kh, kw, in, out]`."""
     form = cheapest_form(x.shape, w.shape, stride, padding)
     sizes = zip(x.shape[1:3], w.shape[:2], strict=True)
-    y = len(x), *(_outputs(*n, stride, padding) for n in sizes), w.shape[3]
+    y = x.shape[0], *(_outputs(*n, stride, padding) for n in sizes), w.shape[3]
     products = [a @ b for a, b in zip(form.X(x), form.W(w), strict=True)]
     return _transposed(form.Y, y, products)
 
@@ -238,7 +238,7 @@ def input_gradient(
     w: Array, y: Array, *, size: tuple[int, int], stride: int, padding: int
 ) -> Array:
     """Maps `[kh, kw, in, out]` and `[batch, h', w', out]` to `[batch, *size, in]`."""
-    x = len(y), *size, w.shape[2]
+    x = y.shape[0], *size, w.shape[2]
     form = cheapest_form(x, w.shape, stride, padding)
     products = [a @ b.T for a, b in zip(form.Y(y), form.W(w), strict=True)]
     return _transposed(form.X, x, products)

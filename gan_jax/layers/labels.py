@@ -101,7 +101,7 @@ class LabelledExamples(nn.Module):
         embed = nn.Embed(
             self.num_classes, math.prod(shape), embedding_init=nn.initializers.normal(1)
         )
-        embedding = embed(labels).reshape(len(x), *shape)
+        embedding = embed(labels).reshape(x.shape[0], *shape)
         return jnp.concatenate([x, embedding], -1)
 
 

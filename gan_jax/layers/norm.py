@@ -47,4 +47,4 @@ class ConditionalBatchNorm(nn.Module):
     def _of_class(self, name: str, x: Array, labels: Array) -> Array:
         zeros = nn.initializers.zeros
         embed = nn.Embed(self.num_classes, x.shape[-1], embedding_init=zeros, name=name)
-        return embed(labels).reshape(len(x), *(1,) * (x.ndim - 2), -1)
+        return embed(labels).reshape(x.shape[0], *(1,) * (x.ndim - 2), -1)

@@ -149,6 +149,6 @@ class Discriminator(nn.Module):
         for i in range(1, halvings):
             h = wrap(down(self.width << i, use_bias=not normed))(h)
             h = nn.leaky_relu(norm(h), 0.2)
-        h = append_deviation(h, self.minibatch_std).reshape(len(h), -1)
+        h = append_deviation(h, self.minibatch_std).reshape(h.shape[0], -1)
         logits = Logits(classes["projection"], _init, wrap, classes["auxiliary"])
         return logits(h, condition)

@@ -79,7 +79,7 @@ class Generator(nn.Module):
         for _ in layers(self.depth):
             h = nn.relu(drop(wrap(nn.Dense(self.width))(h)))
         x = wrap(nn.Dense(math.prod(self.shape)))(h)
-        return finish(x, self.output).reshape(len(latents), *self.shape)
+        return finish(x, self.output).reshape(latents.shape[0], *self.shape)
 
 
 class Discriminator(nn.Module):
@@ -124,7 +124,7 @@ class Discriminator(nn.Module):
         )
         wrap = wrapper(self.spectral_norm)
 
-        h = x.reshape(len(x), -1)
+        h = x.reshape(x.shape[0], -1)
         h = LabelledExamples(classes["concatenation"])(h, condition)
         for _ in layers(self.depth):
             h = nn.leaky_relu(wrap(nn.Dense(self.width))(h), self.slope)

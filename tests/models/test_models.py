@@ -1,4 +1,5 @@
 import jax
+import jax.export
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -242,3 +243,35 @@ def test_resnet_refuses_what_it_cannot_make(shape):
     generator, _ = players("resnet", shape)
     with pytest.raises(UserError, match=r"^resnet makes images of 32x32 or 64x64"):
         abstract(generator, jnp.zeros((2, 100)))
+
+
+@pytest.mark.parametrize(
+    ("model", "shape", "g_fields"),
+    [
+        ("mlp", (2,), {}),
+        ("dcgan", (8, 8, 1), {"conditioning": "batch_norm"}),
+        ("resnet", (32, 32, 3), {}),
+    ],
+)
+def test_exported_networks_take_batches_of_any_size(model, shape, g_fields):
+    generator, discriminator = players(model, shape, 3, width=2)
+    generator = generator.clone(**g_fields)
+    latents = np.random.default_rng(0).normal(size=(5, 4)).astype(np.float32)
+    labels = np.arange(5, dtype=np.int32) % 3
+    g = drawn(generator, latents, labels)
+    d = drawn(discriminator, np.zeros((5, *shape), np.float32), labels)
+
+    @jax.jit
+    def judged(latents, labels):
+        x = generator.apply(g, latents, labels, train=False)
+        return x, discriminator.apply(d, x, labels, train=False)
+
+    (batch,) = jax.export.symbolic_shape("batch")
+    shapes = [
+        jax.ShapeDtypeStruct((batch, *a.shape[1:]), a.dtype) for a in (latents, labels)
+    ]
+    exported = jax.export.export(judged, platforms=["cpu", "cuda", "tpu"])(*shapes)
+    got, wanted = exported.call(latents, labels), judged(latents, labels)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), got, wanted)
+    assert got[0].shape == (5, *shape)
+    assert np.std(got[1]) > 0
