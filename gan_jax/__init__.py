@@ -17,7 +17,7 @@ documented where it is defined. The algorithm starts at
 from gan_jax.algorithm.chunks import train_chunk
 from gan_jax.algorithm.gan import GAN
 from gan_jax.algorithm.latents import Latent
-from gan_jax.algorithm.players import draw, generate
+from gan_jax.algorithm.players import discriminate, draw, generate
 from gan_jax.algorithm.spaces import (
     Classes,
     Images,
@@ -50,6 +50,7 @@ __all__ = [
     "augmentation",
     "build",
     "d_step",
+    "discriminate",
     "draw",
     "from_config",
     "g_step",

@@ -52,25 +52,30 @@ def discriminate(
     examples: Array,
     condition: Array | None = None,
     *,
+    train: bool = True,
     fixed: tuple[str, ...] = (),
     key: Array | None = None,
 ) -> tuple[Array, dict]:
-    """Runs the discriminator in training.
+    """Runs the discriminator.
 
     Args:
       gan: the static half.
       variables: the discriminator's, `{'params': ..., **stats}`.
-      examples: `[batch, *packed shape]`.
-      condition: `[batch, ...]` for a conditional GAN.
+      examples: `[batch, *packed shape]`, stored or as networks see them.
+      condition: `[batch, ...]` for a conditional GAN, likewise.
+      train: whether batch statistics are those of this batch; if not, they are the
+        running ones, and no statistic changes.
       fixed: collections of statistics that this pass leaves unchanged.
       key: as for `generate`.
 
     Returns:
       Logits `[judgements]`, those of the first example first, and the new statistics.
     """
-    network = gan.discriminator
+    network, examples = gan.discriminator, gan.example.encode(examples)
+    if gan.condition is not None:
+        condition = gan.condition.encode(condition)
     logits, stats = _apply(
-        gan, network, variables, examples, condition, True, fixed, key
+        gan, network, variables, examples, condition, train, fixed, key
     )
     # The one place that knows of patches and frames: a network may return logits
     # `[batch, ...]` of any shape, or several such arrays.

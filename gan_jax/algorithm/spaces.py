@@ -53,10 +53,23 @@ class Space:
         return np.dtype(np.float32 if self.bounds is None else np.uint8)
 
     def encode(self, stored: Array) -> Array:
-        """Brings stored values to what a network sees; floats pass as they are."""
-        if self.bounds is None or stored.dtype != jnp.uint8:
+        """Brings stored values to what a network sees; floats pass as they are.
+
+        Args:
+          stored: uint8 where the space has bounds. Floats are taken for what a network
+            sees, values within the bounds: they are not rescaled.
+
+        Raises:
+          UserError: the space has bounds, and these are other integers.
+        """
+        if self.bounds is None or jnp.issubdtype(stored.dtype, jnp.floating):
             return stored
         low, high = self.bounds
+        if stored.dtype != jnp.uint8:
+            raise UserError(
+                f"{type(self).__name__} of type {stored.dtype}: give them as uint8, 0 "
+                f"to 255, or as floats from {low:g} to {high:g}"
+            )
         return low + (high - low) / 255 * stored.astype(jnp.float32)
 
     def decode(self, x: Array) -> Array:

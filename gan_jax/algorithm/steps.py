@@ -41,7 +41,9 @@ def d_step(
       gan: the static half.
       state: the array half.
       batch: 'example' `[batch, *shape]`, stored or as networks see it, and, for a
-        conditional GAN, 'condition' `[batch, ...]`, which the samples get too.
+        conditional GAN, 'condition' `[batch, ...]`, which the samples get too. Stored
+        images are uint8; floats must lie within the space's bounds, -1 to 1 by default,
+        and are not rescaled.
       update: which of this step's `d_updates` it is.
 
     Returns:

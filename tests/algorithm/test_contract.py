@@ -79,6 +79,35 @@ def test_judgements_are_those_of_the_first_example_first():
     np.testing.assert_allclose(logits, expected, rtol=1e-6)
 
 
+class Normed:
+    """A discriminator of the batch's statistics in training, else of running ones."""
+
+    Generator = games.clip_model.Generator
+
+    class Discriminator(nn.Module):
+        shape: tuple
+
+        @nn.compact
+        def __call__(self, x, condition=None, *, train):
+            h = x.reshape(len(x), -1)
+            return nn.Dense(1)(nn.BatchNorm(not train)(h))
+
+
+def test_d_judges_outside_training_too():
+    gan = build(Images((2, 2, 1)), model=Normed, latent_size=2)
+    d = INIT(gan, KEY).d
+    levels = np.random.default_rng(0).integers(0, 256, (6, 2, 2, 1), np.uint8)
+    x = levels / np.float32(127.5) - 1
+    # The running mean and variance of the first state are 0 and 1.
+    wanted = x.reshape(6, 4) @ d.params["Dense_0"]["kernel"][:, 0] / np.sqrt(1 + 1e-5)
+    for examples in (levels, x):  # stored, and as networks see them
+        logits, stats = gan_jax.discriminate(gan, d.variables, examples, train=False)
+        np.testing.assert_allclose(logits, wanted, rtol=1e-4)
+        jax.tree.map(np.testing.assert_array_equal, stats, dict(d.stats))
+    _, moved = gan_jax.discriminate(gan, d.variables, x)
+    assert (moved["batch_stats"]["BatchNorm_0"]["mean"] != 0).all()
+
+
 def test_a_loss_is_the_mean_over_judgements():
     """D's loss and its gradient, recomputed from the patches of pix2pix's form."""
     gan, batch, _ = game("masks")
@@ -154,6 +183,9 @@ def test_what_is_stored_survives_the_networks_range(space):
     np.testing.assert_array_equal(space.decode(x), levels)
     np.testing.assert_array_equal(space.decode(jnp.array([-9.0, 9.0])), [0, 255])
     assert space.zeros(5).shape == (5, *space.shape)
+    np.testing.assert_array_equal(space.encode(x), x)
+    with pytest.raises(UserError, match=r"of type int32: give them as uint8, 0 to 255"):
+        space.encode(np.arange(256, dtype=np.int32))
 
 
 @pytest.mark.parametrize(
