@@ -1,35 +1,63 @@
-"""Draws from a run: `python -m gan_jax.sample --workdir=DIR --out=grid.png`.
+"""Draws from a run: `python -m gan_jax.sample --workdir=DIR`.
 
-Draws a grid of examples, of chosen classes (`--labels=3,7`), of conditions in a file
-(`--condition=FILE.npy`), of a truncated prior (`--truncation=0.7`), or a grid of
-interpolations (`--interpolate`), from the averaged generator of any checkpoint
-(`--step`) and replica (`--replica`). Exit status: 0 done, 2 bad input.
+Draws from the averaged generator of any checkpoint (`--step`) and replica
+(`--replica`): a grid of examples, of chosen classes (`--labels=relief,3`), of
+conditions in a file (`--condition=FILE.npy`), of a truncated prior
+(`--truncation=0.7`), of chosen seeds (`--seeds=0-99`), or of interpolations
+(`--interpolate`). Writes it to the workdir or to `--out=FILE.png`; or writes one PNG of
+each example and an npz (`--outdir=DIR`), or a walk through the latents
+(`--video=FILE.webp`). Prints what it wrote. Exit status: 0 done, 2 bad input.
 
 The workdir may come from elsewhere: no code that its config names is run, unless it is
 named here too (`--model=FILE`).
 """
 
+import re
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from absl import flags
+from jax import Array
 
 from gan_jax import cli
 from gan_jax import config as config_lib
-from gan_jax.algorithm.players import draw
+from gan_jax.algorithm.gan import GAN
+from gan_jax.algorithm.spaces import Classes, Points
 from gan_jax.data.source import MAX_PIXELS
 from gan_jax.errors import UserError
 from gan_jax.run import pictures, sampling, workdir
+from gan_jax.run.files import write_file
 from gan_jax.run.restore import load
 
 WORKDIR = cli.workdir_flag()
-NUM = flags.DEFINE_integer("num", 64, "How many examples.")
-OUT = flags.DEFINE_string("out", "grid.png", "The PNG file to write.")
+NUM = flags.DEFINE_integer(
+    "num", None, "How many examples; by default a grid that is nearly square."
+)
+OUT = flags.DEFINE_string(
+    "out", None, "The PNG file to write; by default one in WORKDIR/drawn."
+)
+OUTDIR = flags.DEFINE_string(
+    "outdir", None, "A new folder for one PNG of each example and samples.npz."
+)
+VIDEO = flags.DEFINE_string(
+    "video", None, "A walk through the latents, to write as FILE.webp or FILE.gif."
+)
+FRAMES = flags.DEFINE_integer(
+    "frames", None, "Of the video; by default a second from one latent to the next."
+)
+FPS = flags.DEFINE_integer("fps", 25, "Frames per second of the video.")
 SEED = flags.DEFINE_integer("seed", 0, "Of the latents.")
+SEEDS = flags.DEFINE_string(
+    "seeds", None, "One example for each of these seeds, e.g. 0-99 or 3,7,10-20."
+)
 REPLICA = flags.DEFINE_integer("replica", 0, "Which of a run's replicas, from 0 on.")
 STEP = flags.DEFINE_integer("step", None, "Which checkpoint; by default the newest.")
-LABELS = flags.DEFINE_list("labels", [], "Classes, a row each, e.g. 3,7.")
+LABELS = flags.DEFINE_list(
+    "labels", [], "Classes by name or number, a row or more each, e.g. relief,3."
+)
+CAPTIONS = flags.DEFINE_bool("captions", False, "Name the class below each image.")
 CONDITION = flags.DEFINE_string(
     "condition",
     None,
@@ -48,48 +76,232 @@ OPTIMIZER = flags.DEFINE_list(
     "optimizer", [], "Likewise its optimizers, where they are not optax's own."
 )
 
+_EXCLUSIVE = (
+    (OUT, OUTDIR),
+    (OUT, VIDEO),
+    (OUTDIR, VIDEO),
+    (OUTDIR, CAPTIONS),
+    (SEEDS, SEED),
+    (SEEDS, NUM),
+    (SEEDS, INTERPOLATE),
+    (VIDEO, INTERPOLATE),
+)
+# What the name of the default file tells, where it is given.
+_NAMED = (REPLICA, NUM, SEED, SEEDS, LABELS, INTERPOLATE, TRUNCATION, CAPTIONS)
+_PATHS, _STOPS = 16, 4  # of a video, and how many latents each path goes through
+
 
 def main() -> None:
     """Runs the command."""
     _check_flags()
+    seeds = sampling.parse_seeds(SEEDS.value) if SEEDS.value is not None else None
     gan, state = load(
-        Path(WORKDIR.value), STEP.value, REPLICA.value, MODEL.value, OPTIMIZER.value
+        WORKDIR.value, STEP.value, REPLICA.value, MODEL.value, OPTIMIZER.value
     )
-    pixels = NUM.value * pictures.num_pixels(gan.example)
-    if pixels > MAX_PIXELS:
-        raise UserError(f"--num={NUM.value}: the grid would be {pixels} pixels large")
+    _check_run(gan)
+    choices = sampling.conditions(gan, LABELS.value, CONDITION.value)
+    frames = _frames(seeds)
+    turns, columns = _layout(gan, choices, seeds)
+    _check_size(gan, len(turns), frames)
+    latents, keys = _latents(gan, len(turns), columns, frames, seeds)
+    turns = np.tile(turns, frames)
+    condition = None if choices is None else choices[turns % len(choices)]
+    drawn = sampling.drawn(gan, state, latents, condition, keys)
+    examples = np.concatenate(list(drawn))
+    if OUTDIR.value:
+        path, what = _write_folder(gan, examples, condition, seeds)
+    else:
+        captions = sampling.captions(gan.condition, condition) if CAPTIONS.value else ()
+        path, what = _write_file(gan, examples, columns, frames, captions, state.step)
+    print(f"{path}: {what}, step {state.step}, replica {REPLICA.value}")
+
+
+# --- What is drawn ------------------------------------------------------------------
+
+
+def _frames(seeds: np.ndarray | None) -> int:
+    """Returns how many frames there are, 1 where no video is made."""
+    if not VIDEO.value:
+        return 1
+    return FRAMES.value or FPS.value * (_STOPS if seeds is None else len(seeds))
+
+
+def _layout(
+    gan: GAN, choices: np.ndarray | None, seeds: np.ndarray | None
+) -> tuple[np.ndarray, int]:
+    """Returns which choice each example of a frame takes, and how many are in a row."""
+    num, labels = NUM.value, LABELS.value
+    if seeds is not None:
+        num = max(1, len(labels)) if VIDEO.value else len(seeds)
+    if isinstance(gan.example, Points):
+        return np.arange(num or pictures.POINTS) if seeds is None else seeds, 1
+    size = pictures.image_size(gan.example, CAPTIONS.value)
+    if INTERPOLATE.value:  # the examples of a row share their condition
+        turns, columns = sampling.layout(size, num)
+        return turns // columns, columns
+    classes = len(choices) if isinstance(gan.condition, Classes) else 0
+    about = _PATHS if VIDEO.value else 64
+    turns, columns = sampling.layout(size, num, classes, bool(labels), about)
+    if seeds is None or VIDEO.value:
+        return turns, columns
+    return seeds, pictures.columns_of(num, size)
+
+
+def _latents(
+    gan: GAN, num: int, columns: int, frames: int, seeds: np.ndarray | None
+) -> tuple[Array, Array]:
+    """Returns the latents of all frames, and the keys for G's random streams."""
+    latent, truncation, key = gan.latent, TRUNCATION.value, jax.random.key(SEED.value)
+    keys = jax.random.split(key, num)
+    if VIDEO.value:
+        if seeds is None:
+            stops = latent.sample(key, num * _STOPS, truncation)
+            stops = stops.reshape(num, _STOPS, -1)
+        else:
+            stops, _ = sampling.of_seeds(latent, seeds, truncation)
+            stops = jnp.broadcast_to(stops, (num, *stops.shape))
+        latents = sampling.loop(latent, stops, frames)
+        return latents.reshape(frames * num, -1), keys[np.tile(np.arange(num), frames)]
+    if seeds is not None:
+        return sampling.of_seeds(latent, seeds, truncation)
     if INTERPOLATE.value:
-        sampling.check_interpolation(gan)
-    condition, columns = sampling.layout(
-        gan, NUM.value, LABELS.value, INTERPOLATE.value, CONDITION.value
-    )
-    draw_grid = sampling.interpolations if INTERPOLATE.value else draw
-    key = jax.random.key(SEED.value)
-    examples = jax.jit(draw_grid, static_argnums=(3, 5))(
-        gan, state, key, NUM.value, condition, TRUNCATION.value
-    )
-    pictures.save(Path(OUT.value), gan.example, np.asarray(examples)[None], columns)
+        return sampling.interpolated(latent, key, num, columns, truncation), keys
+    return latent.sample(key, num, truncation), keys
+
+
+# --- What is written ----------------------------------------------------------------
+
+
+def _write_folder(
+    gan: GAN,
+    examples: np.ndarray,
+    condition: np.ndarray | None,
+    seeds: np.ndarray | None,
+) -> tuple[Path, str]:
+    path, num = Path(OUTDIR.value), len(examples)
+    labels = condition if isinstance(gan.condition, Classes) else None
+    numbers = range(num) if seeds is None else seeds.tolist()
+    sampling.write_folder(path, gan.example, examples, labels, numbers)
+    single = "" if isinstance(gan.example, Points) else "one PNG each and "
+    return path, f"{num} examples, {single}samples.npz"
+
+
+def _write_file(
+    gan: GAN,
+    examples: np.ndarray,
+    columns: int,
+    frames: int,
+    captions: list[str],
+    step: int,
+) -> tuple[Path, str]:
+    space, num = gan.example, len(examples) // frames
+    if VIDEO.value:
+        path = Path(VIDEO.value)
+        images = pictures.images_of(space, examples, captions)
+        images = images.reshape(frames, num, *images.shape[1:])
+        kind = path.suffix[1:]
+        write_file(path, pictures.animation(images, columns, kind, FPS.value))
+        return path, f"{frames} frames of {num} examples"
+    path = Path(OUT.value or _default_out(step))
+    png = pictures.png(space, examples[None], columns, captions=captions)
+    write_file(path, png)
+    return path, f"{num} examples"
+
+
+def _default_out(step: int) -> Path:
+    """Returns a file in the workdir that is named after the flags that were given."""
+    parts = [f"{step:06d}"]
+    for flag in filter(cli.is_given, _NAMED):
+        given = flags.FLAGS[flag.name]
+        value = "" if flag.value is True else given.serialize().partition("=")[2]
+        parts.append(flag.name + re.sub(r"[^\w.,-]+", "_", value)[:40])
+    return Path(WORKDIR.value) / "drawn" / f"{'-'.join(parts)}.png"
+
+
+# --- Checks -------------------------------------------------------------------------
 
 
 def _check_flags() -> None:
     """Checks the flags' values, before anything is read.
 
     Raises:
-      UserError: one is out of its range, or the file cannot be written.
+      UserError: one is out of its range, two exclude each other, or the file or folder
+        cannot be written.
     """
     if not WORKDIR.value:
         raise UserError("give a run: --workdir=DIR")
-    if NUM.value < 1:
-        raise UserError(f"--num={NUM.value}: it must be at least 1")
+    for one, other in _EXCLUSIVE:
+        if cli.is_given(one) and cli.is_given(other):
+            raise UserError(
+                f"--{one.name} and --{other.name} exclude each other: give one of them"
+            )
+    for flag in (FRAMES, FPS):
+        if cli.is_given(flag) and not VIDEO.value:
+            raise UserError(f"--{flag.name} is of a video: give --video=FILE.webp too")
+    for flag, most in ((NUM, sampling.MOST), (FRAMES, sampling.MOST), (FPS, 50)):
+        if flag.value is not None and not 1 <= flag.value <= most:
+            raise UserError(f"--{flag.name}={flag.value}: it must lie in [1, {most}]")
     if not 0 < TRUNCATION.value <= 1:
         raise UserError(f"--truncation={TRUNCATION.value}: it must lie in (0, 1]")
-    if not OUT.value.endswith(".png"):
-        raise UserError(f"--out={OUT.value}: the file is a PNG, name it *.png")
     config_lib.check_seed("--seed", SEED.value)
-    path = Path(OUT.value)
-    if path.is_dir():
-        raise UserError(f"--out={path}: it is a folder")
-    workdir.check(path.parent, "--out")
+    _check_paths()
+
+
+def _check_paths() -> None:
+    """Checks that what is asked for can be written.
+
+    Raises:
+      UserError: it cannot; says why.
+    """
+    for flag, suffixes in ((OUT, [".png"]), (VIDEO, [".webp", ".gif"])):
+        path = Path(flag.value or "")
+        if flag.value and path.suffix not in suffixes:
+            names = " or ".join(f"*{suffix}" for suffix in suffixes)
+            raise UserError(f"--{flag.name}={path}: name the file {names}")
+        if flag.value and path.is_dir():
+            raise UserError(f"--{flag.name}={path}: it is a folder")
+        if flag.value:
+            workdir.check(path.parent, f"--{flag.name}")
+    if OUTDIR.value:
+        path = Path(OUTDIR.value)
+        workdir.check(path, "--outdir")
+        if path.is_dir() and any(path.iterdir()):  # other examples would mix with these
+            raise UserError(f"--outdir={path}: it is not empty; give a new folder")
+    if not (OUT.value or OUTDIR.value or VIDEO.value):
+        workdir.check(Path(WORKDIR.value) / "drawn", "give --out=FILE.png;")
+
+
+def _check_run(gan: GAN) -> None:
+    """Checks that what is asked for makes sense for this run.
+
+    Raises:
+      UserError: it does not.
+    """
+    for flag in (INTERPOLATE, VIDEO, CAPTIONS):
+        if flag.value and isinstance(gan.example, Points):
+            raise UserError(f"--{flag.name} is of images; this run makes points")
+    for flag in (INTERPOLATE, VIDEO):
+        if flag.value and gan.latent.size == 0:
+            raise UserError(f"--{flag.name} needs latents; this run has latent_size 0")
+    if CAPTIONS.value and not isinstance(gan.condition, Classes):
+        raise UserError("--captions names classes; this run has none")
+
+
+def _check_size(gan: GAN, num: int, frames: int) -> None:
+    """Checks that a picture is not too large to be made.
+
+    Raises:
+      UserError: it is.
+    """
+    if OUTDIR.value or isinstance(gan.example, Points):
+        return
+    height, width = pictures.image_size(gan.example, CAPTIONS.value)
+    pixels, most = num * frames * height * width, MAX_PIXELS * (8 if frames > 1 else 1)
+    if pixels > most:
+        what = f"{frames} frames" if frames > 1 else "the grid"
+        raise UserError(
+            f"{num} examples: {what} would be {pixels} pixels, and may be {most}"
+        )
 
 
 if __name__ == "__main__":

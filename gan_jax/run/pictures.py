@@ -1,9 +1,9 @@
-"""Pictures of examples: sample grids and scatter plots, by the kind of space."""
+"""Pictures of examples: sample grids, plots and animations, by the kind of space."""
 
 import functools
 import io
 import math
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -19,10 +19,13 @@ from gan_jax.algorithm.spaces import (
     Space,
     Video,
 )
-from gan_jax.run.files import write_file
+from gan_jax.errors import printable
+from gan_jax.run import plots
 
-_POINTS = 2000  # in a scatter plot
-_ROWS = 8  # of a sample grid of one run
+POINTS = 2500  # in a plot: as many as modes are usually counted in
+_MOST_PIXELS = 2048  # on a side of a grid of few examples
+_LEGIBLE = 64  # pixels, the least width of an image with a caption
+_CAPTION = 14  # pixels, the height of a caption
 _COLOURS = (1, 3, 4)  # numbers of channels that a PNG can show
 
 
@@ -67,41 +70,64 @@ def fixed_conditions(gan: GAN, source: Any, num: int) -> np.ndarray | None:
 
 
 def grid_size(gan: GAN, replicas: int) -> tuple[int, int]:
-    """Returns how many examples of each replica a grid shows, and how many in a row."""
+    """Returns how many examples of each replica a run's grid shows, and in a row."""
     if isinstance(gan.example, Points):
-        return _POINTS, 1
-    columns = _columns(gan.example)
-    if columns > 1 and isinstance(gan.condition, Classes):
-        columns = min(gan.condition.num_classes, 16)
-    return columns * (_ROWS if replicas == 1 else 1), columns
+        return POINTS, 1
+    num_classes = gan.condition.num_classes if isinstance(gan.condition, Classes) else 0
+    num, columns = square_grid(image_size(gan.example), num_classes)
+    return num if replicas == 1 else columns, columns
 
 
-@functools.singledispatch
-def _columns(space: Space) -> int:
-    """Returns how many examples are in a row of a grid, by default."""
-    return 8
+def square_grid(
+    size: tuple[int, int], group: int = 0, about: int = 64
+) -> tuple[int, int]:
+    """Returns how many images make a grid that is nearly square, and its columns.
+
+    Args:
+      size: height and width of an image.
+      group: as for `columns_of`.
+      about: how many images, unless there are more groups, up to four times as many; or
+        they are large, then fewer.
+    """
+    height, width = size
+    side = math.sqrt(about)
+    if group > 2 * side:
+        side = min(max(side, math.sqrt(group)), 2 * side)
+    side = max(1.0, min(side, _MOST_PIXELS / math.sqrt(height * width)))
+    columns = columns_of(round(side**2), size, group)
+    rows = min(columns * width / height, (2 * side) ** 2 / columns)
+    return columns * max(1, round(rows)), columns
 
 
-@_columns.register
-def _(space: Pair) -> int:
-    return 4
+def columns_of(num: int, size: tuple[int, int], group: int = 0) -> int:
+    """Returns the columns of a grid of `num` images that is nearly square.
+
+    Args:
+      num: how many images.
+      size: height and width of an image.
+      group: the columns are a multiple of it where that leaves the grid nearly square:
+        if classes take turns, each column is of one class.
+    """
+    height, width = size
+    wanted = math.sqrt(num * height / width)
+    if 0 < group <= 2 * wanted:
+        return group * max(1, round(wanted / group))
+    return max(1, math.ceil(wanted))
 
 
-@_columns.register
-def _(space: Video) -> int:
-    return 1
+def image_size(space: Space, captions: bool = False) -> tuple[int, int]:
+    """Returns the height and the width of the picture of one example.
 
-
-@_columns.register
-def _(space: PianoRoll) -> int:
-    return 2
-
-
-def num_pixels(space: Space) -> int:
-    """Returns how many pixels the picture of one example has."""
-    has_channels = space.axes is not None and space.axes[-1:] == ("channels",)
-    colours = has_channels and space.shape[-1] in _COLOURS
-    return math.prod(space.shape) // (space.shape[-1] if colours else 1)
+    Args:
+      space: of the example.
+      captions: whether it has a caption.
+    """
+    zeros = np.zeros((1, *space.shape), space.stored_dtype)
+    height, width = as_images(space, zeros).shape[1:3]
+    if not captions:
+        return height, width
+    scale = -(-_LEGIBLE // width)
+    return scale * height + _CAPTION, scale * width
 
 
 # --- One image for each example -----------------------------------------------------
@@ -165,59 +191,99 @@ def _as_bytes(values: np.ndarray) -> np.ndarray:
     """Returns stored values as uint8; floats from 0, the least, to 255."""
     if values.dtype == np.uint8:
         return values
-    values = np.nan_to_num(values.astype(np.float64))
-    low, high = values.min(), values.max()
+    finite = values[np.isfinite(values)].astype(np.float64)
+    low, high = (finite.min(), finite.max()) if finite.size else (0.0, 0.0)
+    values = np.nan_to_num(np.clip(values, low, high).astype(np.float64), nan=low)
     return np.round(255 * (values - low) / max(high - low, 1e-12)).astype(np.uint8)
+
+
+def images_of(
+    space: Space, examples: np.ndarray, captions: Sequence[str] = ()
+) -> np.ndarray:
+    """Returns `as_images`, with a caption below each image if there are any."""
+    images = as_images(space, examples)
+    return with_captions(images, captions) if captions else images
+
+
+def with_captions(images: np.ndarray, captions: Sequence[str]) -> np.ndarray:
+    """Adds a line of text below each image; a small image is enlarged to hold it.
+
+    Args:
+      images: `[num, height, width, channels]`, uint8.
+      captions: one for each; a longer one than the image is cut.
+    """
+    from PIL import Image, ImageDraw, ImageFont
+
+    *_, width, channels = images.shape
+    scale = -(-_LEGIBLE // width)
+    width *= scale
+    font, lines = ImageFont.load_default(), {}
+    for text in set(captions):
+        line = Image.new("L", (width, _CAPTION))
+        short = printable(text[:width])
+        while font.getlength(short) > width:
+            short = short[:-1]
+        left = (width - font.getlength(short)) / 2
+        ImageDraw.Draw(line).text((left, 1), short, 255, font)
+        lines[text] = np.asarray(line)[..., None]
+    below = np.stack([lines[text] for text in captions]).repeat(channels, 3)
+    return np.concatenate([images.repeat(scale, 1).repeat(scale, 2), below], 1)
 
 
 # --- One picture of all -------------------------------------------------------------
 
 
 @functools.singledispatch
-def png(space: Space, examples: np.ndarray, columns: int) -> bytes:
-    """Returns a PNG of examples: a grid of images, or a scatter plot of points.
+def png(
+    space: Space,
+    examples: np.ndarray,
+    columns: int,
+    data: np.ndarray | None = None,
+    captions: Sequence[str] = (),
+) -> bytes:
+    """Returns a PNG of examples: a grid of images, or plots of points.
 
     Args:
       space: of the examples.
       examples: `[replicas, num, *shape]`, stored values; the rows of one replica follow
-        those of another, and each replica has its own scatter plot.
+        those of another, and each replica has its own plots.
       columns: examples in a row of the grid.
+      data: `[num, *shape]` real examples, which points are drawn over; they set the
+        axes of their plots.
+      captions: of the images, one for each; none by default.
     """
-    from PIL import Image
-
-    images = as_images(space, examples.reshape(-1, *space.shape))
-    grid = tile(images, columns)
+    images = images_of(space, examples.reshape(-1, *space.shape), captions)
     buffer = io.BytesIO()
-    grid = grid[..., 0] if grid.shape[-1] == 1 else grid
-    Image.fromarray(grid).save(buffer, "png", optimize=True)
+    picture(tile(images, columns)).save(buffer, "png", optimize=True)
     return buffer.getvalue()
 
 
 @png.register
-def _(space: Points, examples: np.ndarray, columns: int) -> bytes:
-    from matplotlib.figure import Figure
+def _(space: Points, examples, columns, data=None, captions=()):
+    return plots.png(examples, data)
 
-    side = math.ceil(math.sqrt(len(examples)))
-    rows = -(-len(examples) // side)
-    figure = Figure(figsize=(4 * side, 4 * rows), layout="constrained")
-    for i, points in enumerate(examples):
-        if space.shape == (1,):
-            axes = figure.add_subplot(rows, side, i + 1)
-            axes.hist(points[:, 0], bins=100)
-        else:  # of more than two coordinates, the first two
-            axes = figure.add_subplot(rows, side, i + 1, aspect="equal")
-            axes.scatter(*points[:, :2].T, s=2, alpha=0.4, linewidths=0)
-            axes.set(xlim=(-3, 3), ylim=(-3, 3))
-        if len(examples) > 1:
-            axes.set_title(f"replica {i}")
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=120)
+
+def picture(pixels: np.ndarray) -> Any:
+    """Returns `[height, width, channels]` as an image of Pillow."""
+    from PIL import Image
+
+    return Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
+
+
+def animation(images: np.ndarray, columns: int, kind: str, fps: float) -> bytes:
+    """Returns an animation that repeats for ever.
+
+    Args:
+      images: `[frames, num, height, width, channels]`, uint8; a frame is a grid.
+      columns: images in a row of the grid.
+      kind: 'gif' or 'webp'.
+      fps: frames per second; a GIF has hundredths of a second.
+    """
+    first, *rest = (picture(tile(frame, columns)) for frame in images)
+    buffer, duration = io.BytesIO(), round(1000 / fps)
+    how = {"save_all": True, "append_images": rest, "duration": duration, "loop": 0}
+    first.save(buffer, kind, **how)
     return buffer.getvalue()
-
-
-def save(path: Path, space: Space, examples: np.ndarray, columns: int) -> None:
-    """Writes the `png` of examples to a file."""
-    write_file(path, png(space, examples, columns))
 
 
 def tile(images: np.ndarray, columns: int) -> np.ndarray:

@@ -1,6 +1,8 @@
-"""What the command `sample` draws: conditions of a grid, and interpolations."""
+"""What the command `sample` draws: latents, conditions, and what G makes of them."""
 
-import math
+import io
+import re
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import jax
@@ -9,68 +11,62 @@ import numpy as np
 from jax import Array
 
 from gan_jax.algorithm.gan import GAN
+from gan_jax.algorithm.latents import Latent
 from gan_jax.algorithm.players import render
-from gan_jax.algorithm.spaces import Classes, Points
+from gan_jax.algorithm.spaces import Classes, Images, Points, Space
 from gan_jax.algorithm.state import TrainState
-from gan_jax.errors import UserError, one_line
+from gan_jax.errors import UserError, one_line, unknown
+from gan_jax.run.files import write_file
+from gan_jax.run.pictures import as_images, columns_of, picture, square_grid
+
+MOST = 1_000_000  # examples that one command draws
+_BATCH = 128  # examples that G makes at once
 
 
-def layout(
-    gan: GAN,
-    num: int,
-    classes: list[str],
-    interpolate: bool = False,
-    file: str | None = None,
-) -> tuple[Array | None, int]:
-    """Returns the condition of each of `num` examples, and how many are in a row.
+# --- Conditions ---------------------------------------------------------------------
+
+
+def conditions(gan: GAN, labels: Sequence[str], file: str | None) -> np.ndarray | None:
+    """Returns the conditions that examples take in turn, None without a condition.
 
     Args:
       gan: the static half.
-      num: how many examples.
-      classes: as the user wrote them, a row each; empty for all.
-      interpolate: whether the examples of a row must share their class.
+      labels: classes as the user wrote them, by name or number; empty for all.
       file: of the conditions, for a GAN whose condition is no class.
 
     Returns:
-      `[num, ...]`, stored values, None for an unconditional GAN; and the number of
-      columns.
+      `[num, ...]`, stored values.
 
     Raises:
       UserError: the run has no such classes, or the conditions do not fit it.
     """
-    square = math.ceil(math.sqrt(num))
-    if classes and not isinstance(gan.condition, Classes):
+    classes = isinstance(gan.condition, Classes)
+    if labels and not classes:
         raise UserError("--labels needs a conditional run; this one has no classes")
-    if file and (gan.condition is None or isinstance(gan.condition, Classes)):
+    if file and (gan.condition is None or classes):
         kind = "classes: use --labels" if gan.condition else "no condition"
         raise UserError(f"--condition={file}: this run has {kind}")
     if gan.condition is None:
-        return None, square
-    if isinstance(gan.condition, Classes):
-        return _labels(gan.condition.num_classes, num, classes, interpolate)
-    conditions = read_conditions(file, gan)
-    if interpolate:  # a row each
-        return conditions[np.arange(num) // square % len(conditions)], square
-    return conditions[np.arange(num) % len(conditions)], square
+        return None
+    if classes:
+        valid = range(gan.condition.num_classes)
+        numbers = [_number(gan.condition, label) for label in labels] or valid
+        return np.array(numbers, np.int32)
+    return read_conditions(file, gan)
 
 
-def _labels(
-    num_classes: int, num: int, classes: list[str], interpolate: bool
-) -> tuple[Array, int]:
-    square = math.ceil(math.sqrt(num))
-    valid = [str(label) for label in range(num_classes)]
-    for label in classes:
-        if label not in valid:
-            raise UserError(f"--labels: {label!r} is none of 0 ... {valid[-1]}")
-    if not classes and not interpolate:
-        columns = num_classes if num_classes <= 16 else square
-        return jnp.arange(num) % num_classes, columns
-    columns = square if interpolate else math.ceil(num / len(classes))
-    each = jnp.array([int(label) for label in classes or valid])
-    return each[jnp.arange(num) // columns % len(each)], columns
+def _number(classes: Classes, label: str) -> int:
+    """Returns the number of a class that is given by its name or its number."""
+    numbers = [str(number) for number in range(classes.num_classes)]
+    for valid in (classes.names, numbers):  # a name may be another class's number
+        if label in valid:
+            return valid.index(label)
+    if classes.names:
+        raise unknown("class in --labels:", label, classes.names)
+    raise UserError(f"--labels: {label!r} is none of 0 ... {numbers[-1]}")
 
 
-def read_conditions(file: str | None, gan: GAN) -> Array:
+def read_conditions(file: str | None, gan: GAN) -> np.ndarray:
     """Reads the conditions to draw with, stored values.
 
     Args:
@@ -103,49 +99,191 @@ def read_conditions(file: str | None, gan: GAN) -> Array:
         shape, dtype = (getattr(stored, key, "?") for key in ("shape", "dtype"))
         found = f"{dtype} {list(shape)}" if shape != "?" else "several arrays"
         raise UserError(f"--condition={file} holds {found}; it must hold {wanted}")
-    return jnp.asarray(np.asarray(stored, space.stored_dtype))
+    return np.asarray(stored, space.stored_dtype)
 
 
-def check_interpolation(gan: GAN) -> None:
-    """Checks that there is something to interpolate between.
+def captions(classes: Classes, labels: np.ndarray) -> list[str]:
+    """Returns what each label is called: by its name, or its number without one."""
+    names = dict(enumerate(classes.names))
+    return [names.get(label, str(label)) for label in labels.tolist()]
+
+
+# --- The layout of a grid -----------------------------------------------------------
+
+
+def layout(
+    size: tuple[int, int],
+    num: int | None,
+    classes: int = 0,
+    rows: bool = False,
+    about: int = 64,
+) -> tuple[np.ndarray, int]:
+    """Returns which class each image of a grid takes, and how many are in a row.
+
+    The grid is nearly square. If that leaves enough room, a column is of one class.
+
+    Args:
+      size: height and width of an image.
+      num: how many images; None for about as many as `about`.
+      classes: how many there are to take in turn; 0 for none.
+      rows: whether a row is of one class instead of a column.
+      about: see `pictures.square_grid`.
+
+    Returns:
+      Integers `[num]`, of which only the remainder by `classes` matters; and the number
+      of columns.
+    """
+    size = size[::-1] if rows else size
+    chosen, columns = square_grid(size, classes, about)
+    if num is not None:
+        chosen, columns = num, columns_of(num, size, classes)
+    if not rows:
+        return np.arange(chosen), columns
+    rows, columns = columns, -(-chosen // columns)  # of the grid, which lay on its side
+    if rows % classes:
+        return np.arange(chosen), columns
+    return np.arange(chosen) // columns // (rows // classes), columns
+
+
+# --- Latents ------------------------------------------------------------------------
+
+
+def parse_seeds(text: str) -> np.ndarray:
+    """Returns the seeds that a text such as '3,7,10-20' lists.
 
     Raises:
-      UserError: the run makes points, or its generator has no latents.
+      UserError: it lists none, too many, or none that is below 2**32.
     """
-    if isinstance(gan.example, Points):
-        raise UserError("--interpolate makes grids of images; this run makes points")
-    if gan.latent.size == 0:
-        raise UserError("--interpolate needs latents; this run has latent_size 0")
+    ranges = []
+    for part in text.split(","):
+        found = re.fullmatch(r"\s*(\d{1,10})(?:-(\d{1,10}))?\s*", part)
+        first, last = (int(found[1]), int(found[2] or found[1])) if found else (1, 0)
+        if not first <= last < 2**32:
+            raise UserError(
+                f"--seeds={text}: give numbers below 2**32 and ranges of them, such as "
+                "0-99 or 3,7,10-20"
+            )
+        ranges.append(range(first, last + 1))
+    if sum(map(len, ranges)) > MOST:
+        raise UserError(f"--seeds={text}: they are more than {MOST}")
+    return np.concatenate([np.array(each, np.uint32) for each in ranges])
 
 
-def interpolations(
+def of_seeds(
+    latent: Latent, seeds: np.ndarray, truncation: float
+) -> tuple[Array, Array]:
+    """Returns a latent and a key for each seed, a function of that seed alone."""
+    keys = jax.vmap(jax.random.key)(seeds)
+    return jax.vmap(lambda key: latent.sample(key, 1, truncation)[0])(keys), keys
+
+
+def interpolated(
+    latent: Latent, key: Array, num: int, columns: int, truncation: float
+) -> Array:
+    """Returns latents of a grid: each row goes from one latent to another.
+
+    Args:
+      latent: the prior.
+      key: a PRNG key.
+      num: how many.
+      columns: of the grid.
+      truncation: of the prior, see `Latent.sample`.
+
+    Returns:
+      `[num, size]`.
+    """
+    start, end = (
+        latent.sample(end_key, -(-num // columns), truncation)[:, None]
+        for end_key in jax.random.split(key)
+    )
+    path = latent.interpolate(start, end, jnp.linspace(0, 1, columns)[None])
+    return path.reshape(-1, latent.size)[:num]
+
+
+def loop(latent: Latent, stops: Array, frames: int) -> Array:
+    """Returns latents on closed paths through some stops, at equal times.
+
+    Args:
+      latent: the prior.
+      stops: `[num, stops, size]`, those of each path.
+      frames: how many.
+
+    Returns:
+      `[frames, num, size]`: the first is the first stop, and the last comes just before
+      it again.
+    """
+    time = np.arange(frames) * stops.shape[1] / frames
+    start, ahead = stops, jnp.roll(stops, -1, axis=1)
+    at = np.floor(time).astype(int)
+    paths = latent.interpolate(start[:, at], ahead[:, at], jnp.float32(time - at)[None])
+    return paths.swapaxes(0, 1)
+
+
+# --- Examples -----------------------------------------------------------------------
+
+
+def drawn(
     gan: GAN,
     state: TrainState,
-    key: Array,
-    num: int,
-    condition: Array | None,
-    truncation: float,
-) -> Array:
-    """Draws rows of examples along paths from one latent to another.
+    latents: Array,
+    condition: np.ndarray | None,
+    keys: Array,
+) -> Iterator[np.ndarray]:
+    """Yields what the averaged generator makes, a batch at a time.
+
+    Each example is a function of its own latent, condition and key.
 
     Args:
       gan: the static half.
       state: the array half.
-      key: a PRNG key.
-      num: how many examples; a row holds the square root of it, rounded up.
-      condition: `[num, ...]` for a conditional GAN.
-      truncation: of the prior, see `Latent.sample`.
+      latents: `[num, size]`.
+      condition: `[num, ...]` stored values, None without a condition.
+      keys: `[num]`, for the generator's random streams.
 
-    Returns:
-      `[num, *shape]`, stored values.
+    Yields:
+      `[batch, *shape]`, stored values.
     """
-    columns = math.ceil(math.sqrt(num))
-    rows = math.ceil(num / columns)
-    start, end = (
-        gan.latent.sample(end_key, rows, truncation)[:, None]
-        for end_key in jax.random.split(key)
-    )
-    t = jnp.linspace(0, 1, columns)[None]
-    latents = gan.latent.interpolate(start, end, t)
-    latents = latents.reshape(-1, gan.latent.size)[:num]
-    return render(gan, state, latents, condition, key)
+
+    def one(state, latent, condition, key):
+        given = None if condition is None else condition[None]
+        return render(gan, state, latent[None], given, key)[0]
+
+    make = jax.jit(jax.vmap(one, (None, 0, 0, 0)))
+    num, size = len(latents), min(len(latents), _BATCH)
+    for start in range(0, num, size):  # the last is filled up, for the same program
+        at = np.minimum(np.arange(start, start + size), num - 1)
+        parts = jax.tree.map(lambda a, at=at: a[at], (latents, condition, keys))
+        yield np.asarray(make(state, *parts))[: num - start]
+
+
+def write_folder(
+    folder: Path,
+    space: Space,
+    examples: np.ndarray,
+    labels: np.ndarray | None,
+    numbers: Sequence[int],
+) -> None:
+    """Writes examples for other tools: `samples.npz`, and a PNG of each that has one.
+
+    The file holds the stored values, `images` (uint8 `[num, height, width, channels]`
+    for most runs), `points`, or `examples` of another kind; and `labels`, if any.
+
+    Args:
+      folder: made if it is not there.
+      space: of the examples.
+      examples: `[num, *shape]`, stored values.
+      labels: `[num]` of a run on classes.
+      numbers: the name of each PNG.
+    """
+    kinds = {Images: "images", Points: "points", Space: "examples"}
+    key = next(name for kind, name in kinds.items() if isinstance(space, kind))
+    arrays = {key: examples} | ({} if labels is None else {"labels": labels})
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays)
+    write_file(folder / "samples.npz", buffer.getvalue())
+    if isinstance(space, Points):
+        return
+    for number, image in zip(numbers, as_images(space, examples), strict=True):
+        buffer = io.BytesIO()
+        picture(image).save(buffer, "png")
+        write_file(folder / f"{number:06d}.png", buffer.getvalue())

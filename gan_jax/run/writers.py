@@ -20,7 +20,7 @@ from rich.table import Column
 
 from gan_jax.algorithm.spaces import Space
 from gan_jax.devices import hosts
-from gan_jax.errors import UserError
+from gan_jax.errors import UserError, one_line
 from gan_jax.run import pictures
 from gan_jax.run.files import write_file
 
@@ -60,10 +60,17 @@ class Writers:
       outputs: none on the hosts that write nothing.
       space: of the examples.
       columns: examples in a row of a sample grid.
+      data: `[num, *shape]` real examples, see `pictures.png`.
     """
 
-    def __init__(self, outputs: Sequence[Output], space: Space, columns: int):
-        self._space, self._columns = space, columns
+    def __init__(
+        self,
+        outputs: Sequence[Output],
+        space: Space,
+        columns: int,
+        data: np.ndarray | None = None,
+    ):
+        self._space, self._columns, self._data = space, columns, data
         self._due: dict[Output, deque[Callable[[], None]]] = {
             output: deque() for output in outputs
         }
@@ -89,7 +96,11 @@ class Writers:
         """
         if not self._due:
             return
-        png = pictures.png(self._space, examples, self._columns)
+        try:
+            png = pictures.png(self._space, examples, self._columns, self._data)
+        except Exception as error:  # a run is worth more than a picture
+            hosts.say(f"cannot draw the samples of step {step} ({one_line(error)})")
+            return
         for output, due in self._due.items():
             due.append(partial(output.samples, step, png))
         self._try("samples", step)
