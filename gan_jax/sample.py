@@ -183,7 +183,7 @@ def _write_folder(
     numbers = range(num) if seeds is None else seeds.tolist()
     sampling.write_folder(path, gan.example, examples, labels, numbers)
     single = "" if isinstance(gan.example, Points) else "one PNG each and "
-    return path, f"{num} examples, {single}samples.npz"
+    return path, f"{_count(num)}, {single}samples.npz"
 
 
 def _write_file(
@@ -201,11 +201,15 @@ def _write_file(
         images = images.reshape(frames, num, *images.shape[1:])
         kind = path.suffix[1:]
         write_file(path, pictures.animation(images, columns, kind, FPS.value))
-        return path, f"{frames} frames of {num} examples"
+        return path, f"{frames} frames of {_count(num)}"
     path = Path(OUT.value or _default_out(step))
     png = pictures.png(space, examples[None], columns, captions=captions)
     write_file(path, png)
-    return path, f"{num} examples"
+    return path, _count(num)
+
+
+def _count(num: int) -> str:
+    return "1 example" if num == 1 else f"{num} examples"
 
 
 def _default_out(step: int) -> Path:

@@ -433,10 +433,10 @@ def test_a_workdir_is_asked_whether_it_can_be_written(tmp_path, monkeypatch):
         (["--workdir={}"], r"is not a run: there is no \S+config.json"),
         (
             ["--workdir={run}", "--num=100000000"],
-            r"--num=100000000: the grid would be 200000000 pixels large",
+            r"--num=100000000: it must lie in \[1, 1000000\]",
         ),
         (["--workdir={run}", "--model={}/mine.py"], r"mine.py: the run's model is mlp"),
-        (["--workdir={run}", "--num=0"], r"--num=0: it must be at least 1"),
+        (["--workdir={run}", "--num=0"], r"--num=0: it must lie in \[1, "),
         (["--workdir={run}", "--truncation=0"], r"--truncation=0.0: it must lie in"),
         (["--workdir={run}", "--truncation=1.5"], r"--truncation=1.5"),
         (["--workdir={run}", "--step=77"], r"no checkpoint of step 77 .*\(there: 2"),
@@ -445,7 +445,14 @@ def test_a_workdir_is_asked_whether_it_can_be_written(tmp_path, monkeypatch):
         (["--workdir={run}", "--labels=1"], r"--labels needs a conditional run"),
         (["--workdir={run}", "--interpolate"], r"this run makes points"),
         (["--workdir={run}", "--condition=x.npy"], r"x.npy: this run has no condition"),
-        (["--workdir={run}", "--out={}/x.jpg"], r"the file is a PNG"),
+        (["--workdir={run}", "--video={}/x.gif"], r"--video is of images; this run m"),
+        (["--workdir={run}", "--captions"], r"--captions is of images; this run makes"),
+        (["--workdir={run}", "--video={}/x.mp4"], r"x.mp4: name the file \*.webp or "),
+        (["--workdir={run}", "--frames=9"], r"--frames is of a video: give --video="),
+        (["--workdir={run}", "--seeds=3-"], r"--seeds=3-: give numbers below 2\*\*32"),
+        (["--workdir={run}", "--seeds=3", "--seed=4"], r"--seeds and --seed exclude "),
+        (["--workdir={run}", "--outdir={}/file"], r"/file is a file"),
+        (["--workdir={run}", "--out={}/x.jpg"], r"x.jpg: name the file \*.png"),
         (["--workdir={run}", "--out={}/file/x.png"], r"/file is a file"),
     ],
 )
@@ -453,7 +460,7 @@ def test_sample_refuses(forks, files, run_of_ring, args, message):
     args = [
         arg.replace("{}", str(files)).replace("{run}", str(run_of_ring)) for arg in args
     ]
-    if not any(arg.startswith("--out") for arg in args):
+    if not any(arg.startswith(("--out", "--video")) for arg in args):
         args.append(f"--out={files}/grid.png")
     before = snapshot(files)
     assert_refused(forks("sample", *args), message)

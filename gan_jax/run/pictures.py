@@ -86,13 +86,13 @@ def square_grid(
     Args:
       size: height and width of an image.
       group: as for `columns_of`.
-      about: how many images, unless there are more groups, up to four times as many; or
-        they are large, then fewer.
+      about: how many images, if they are not large; up to four times as many if there
+        are more groups than that, or if each is to have a column.
     """
     height, width = size
     side = math.sqrt(about)
-    if group > 2 * side:
-        side = min(max(side, math.sqrt(group)), 2 * side)
+    wanted = group if group <= 2 * side else math.sqrt(group)
+    side = min(max(side, wanted), 2 * side)
     side = max(1.0, min(side, _MOST_PIXELS / math.sqrt(height * width)))
     columns = columns_of(round(side**2), size, group)
     rows = min(columns * width / height, (2 * side) ** 2 / columns)
@@ -110,7 +110,7 @@ def columns_of(num: int, size: tuple[int, int], group: int = 0) -> int:
     """
     height, width = size
     wanted = math.sqrt(num * height / width)
-    if 0 < group <= 2 * wanted:
+    if 0 < group <= 1.5 * wanted:
         return group * max(1, round(wanted / group))
     return max(1, math.ceil(wanted))
 

@@ -1,5 +1,7 @@
 """Pictures of each kind of space: a row brings all checks."""
 
+import io
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -15,7 +17,8 @@ from gan_jax.algorithm.spaces import (
     Video,
 )
 from gan_jax.data.source import Info, InMemory
-from gan_jax.run import pictures
+from gan_jax.run import pictures, plots
+from gan_jax.run.writers import Output, Writers
 
 ROWS = [  # a space, and the size of the image of one example
     (Images((4, 6, 1)), (4, 6, 1)),
@@ -32,26 +35,31 @@ ROWS = [  # a space, and the size of the image of one example
 ]
 
 
+def opened(content):
+    return Image.open(io.BytesIO(content))
+
+
 def stored(space, num):
     values = np.random.default_rng(0).integers(0, 256, (num, *space.shape))
     return values.astype(space.stored_dtype)
 
 
 @pytest.mark.parametrize(("space", "size"), ROWS, ids=str)
-def test_every_space_has_a_picture(tmp_path, space, size):
+def test_every_space_has_a_picture(space, size):
     examples = stored(space, 5)
     images = pictures.as_images(space, examples)
     assert (images.shape, images.dtype) == ((5, *size), np.uint8)
-    assert pictures.num_pixels(space) == size[0] * size[1]
+    assert pictures.image_size(space) == size[:2]
     if space.bounds is not None:  # no number is lost or made up
         np.testing.assert_array_equal(
             np.sort(images, axis=None), np.sort(examples, axis=None)
         )
     else:
         assert (images.min(), images.max()) == (0, 255)
-    pictures.save(tmp_path / "x.png", space, examples[None], 3)
-    with Image.open(tmp_path / "x.png") as grid:
-        assert grid.size == (3 * size[1], 2 * size[0])
+    assert opened(pictures.png(space, examples[None], 3)).size == (
+        3 * size[1],
+        2 * size[0],
+    )
 
 
 def test_pairs_are_side_by_side_and_clips_are_strips():
@@ -89,48 +97,173 @@ def test_tiles_row_by_row_and_leaves_the_rest_black():
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_png_holds_the_pixels(tmp_path, channels):
+def test_png_holds_the_pixels(channels):
     space = Images((5, 5, channels))
     images = stored(space, 4)
-    pictures.save(tmp_path / "new" / "x.png", space, images[None], 2)
-    back = np.asarray(Image.open(tmp_path / "new" / "x.png")).reshape(10, 10, channels)
-    np.testing.assert_array_equal(back, pictures.tile(images, 2))
-    assert [p.name for p in (tmp_path / "new").iterdir()] == ["x.png"]
+    back = np.asarray(opened(pictures.png(space, images[None], 2)))
+    wanted = pictures.tile(images, 2)
+    np.testing.assert_array_equal(back.reshape(10, 10, channels), wanted)
 
 
-def test_replicas_are_rows_of_images_and_panels_of_points(tmp_path):
+def test_floats_that_are_not_finite_are_drawn():
+    values = np.array([np.nan, -np.inf, 1.0, 2.0, 3.0, np.inf], np.float32)
+    space = Images((2, 3, 1), bounds=None)
+    image = pictures.as_images(space, values.reshape(1, 2, 3, 1))
+    assert image.ravel().tolist() == [0, 0, 0, 128, 255, 255]
+    assert not pictures.as_images(space, np.full((1, 2, 3, 1), np.nan)).any()
+
+
+def test_replicas_are_rows_of_images():
     space = Images((5, 5, 1))
     rows = stored(space, 12).reshape(3, 4, 5, 5, 1)
-    pictures.save(tmp_path / "x.png", space, rows, 4)
-    with Image.open(tmp_path / "x.png") as grid:
-        wanted = pictures.tile(rows.reshape(12, 5, 5, 1), 4)[..., 0]
-        np.testing.assert_array_equal(grid, wanted)
+    wanted = pictures.tile(rows.reshape(12, 5, 5, 1), 4)[..., 0]
+    np.testing.assert_array_equal(opened(pictures.png(space, rows, 4)), wanted)
 
 
-@pytest.mark.parametrize("coordinates", [1, 2, 3])
-def test_points_have_a_panel_for_each_replica(tmp_path, coordinates):
-    random, space, sizes = np.random.default_rng(0), Points((coordinates,)), []
-    for num in (1, 3):
-        points = random.normal(size=(num, 50, coordinates))
-        pictures.save(tmp_path / "x.png", space, points, 1)
-        with Image.open(tmp_path / "x.png") as plot:
-            sizes.append(plot.size)
-    assert sizes[1] == (2 * sizes[0][0], 2 * sizes[0][1])
+# --- Plots of points ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("coordinates", "views"),
+    [
+        (1, [(0,)]),
+        (2, [(0, 1)]),
+        (3, [(0, 1), (1, 2)]),
+        (5, [(0, 1), (2, 3), (3, 4)]),
+        (9, [(0, 1), (2, 3), (4, 5)]),
+    ],
+)
+def test_points_are_shown_by_neighbouring_coordinates(coordinates, views):
+    assert plots.projections(coordinates) == views
+
+
+@pytest.mark.parametrize(("coordinates", "grid"), [(1, (2, 2)), (5, (3, 3))])
+def test_points_have_plots_for_each_replica(coordinates, grid):
+    random, space = np.random.default_rng(0), Points((coordinates,))
+    points = 1000 + random.normal(size=(3, 50, coordinates))
+    points[1, :9], points[2] = np.inf, np.nan
+    plot = opened(pictures.png(space, points, 1, points[0]))
+    assert plot.size == (480 * grid[0], 480 * grid[1])
+
+
+def test_axes_are_those_of_the_data_at_every_step():
+    data = np.random.default_rng(0).normal(size=(1000, 2)) * [1, 50]
+    data[:2] = 1e6  # two of a thousand do not set the axes
+    seen = []
+
+    def scatter(axes, points, num, shown, colour):
+        seen.append((len(points), num, shown, colour))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(plots, "_scatter", scatter)
+        for samples in (np.zeros((1, 10, 2)), np.full((1, 10, 2), 1e9)):
+            plots.png(samples, data)
+    (_, _, shown, grey), (inside, ten, *_), (_, _, again, _), (outside, *_) = seen
+    assert shown == again
+    assert (inside, ten, outside, grey) == (10, 10, 0, "0.7")
+    for (low, high), scale in zip(shown, (1, 50), strict=True):
+        # The quantiles of the normal at 0.5 % are -2.58 and 2.58, and 20 % are added.
+        assert low / scale == pytest.approx(-2.58 * 1.4, rel=0.15)
+        assert high / scale == pytest.approx(2.58 * 1.4, rel=0.15)
+
+
+@pytest.mark.parametrize("value", [0.0, 7.0, -3e38, np.nan, np.inf])
+def test_axes_have_a_length_whatever_is_drawn(value):
+    low, high = plots.limits(np.full(5, value, np.float32))
+    assert low < high
+    assert not np.isfinite(value) or low < value < high
+    samples = np.full((1, 5, 1), value, np.float32)
+    assert opened(plots.png(samples)).size == (480, 480)
+
+
+class Drawings(Output):
+    """Keeps what it is given."""
+
+    def __init__(self):
+        self.steps, self.pngs = [], []
+
+    def write(self, record):
+        self.steps.append(record["step"])
+
+    def samples(self, step, png):
+        self.pngs.append(step)
+
+
+def test_a_picture_that_cannot_be_drawn_is_logged_and_the_run_goes_on(capsys):
+    output, space = Drawings(), Images((2, 2, 1))
+    writers = Writers([output], space, 1)
+    writers.samples(1, np.zeros((1, 2, 2, 2, 1), object))  # of a type without a colour
+    writers.metrics({"step": 1})
+    writers.samples(2, stored(space, 2)[None])
+    writers.close()
+    assert (output.steps, output.pngs) == ([1], [2])
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("cannot draw the samples of step 1 (TypeError: ")
+
+
+# --- Sizes and captions -------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("example", "condition", "one", "several"),
     [
         (Images((8, 8, 1)), None, (64, 8), (8, 8)),
-        (Images((8, 8, 1)), Classes(3), (24, 3), (3, 3)),
-        (Images((8, 8, 1)), Classes(100), (128, 16), (16, 16)),
-        (Points((2,)), None, (2000, 1), (2000, 1)),
+        (Images((8, 8, 1)), Classes(2), (64, 8), (8, 8)),
+        (Images((8, 8, 1)), Classes(3), (81, 9), (9, 9)),
+        (Images((8, 8, 1)), Classes(10), (100, 10), (10, 10)),
+        (Images((8, 8, 1)), Classes(100), (100, 10), (10, 10)),
+        (Points((2,)), None, (2500, 1), (2500, 1)),
     ],
 )
 def test_the_size_of_a_sample_grid(example, condition, one, several):
     gan = build(example, condition, model="mlp", width=4)
     assert pictures.grid_size(gan, 1) == one
     assert pictures.grid_size(gan, 3) == several
+
+
+@pytest.mark.parametrize("num", [None, 25, 64, 100, 1000])
+@pytest.mark.parametrize(
+    "size", [(28, 28), (64, 128), (64, 1024), (88, 64), (300, 200), (1, 7)]
+)
+def test_grids_are_nearly_square(size, num):
+    for group in (0, 1, 2, 3, 5, 10, 16, 40, 1000):
+        total, columns = pictures.square_grid(size, group)
+        if num is not None:
+            total, columns = num, pictures.columns_of(num, size, group)
+        height, width = -(-total // columns) * size[0], columns * size[1]
+        assert max(height, width) < 2.7 * min(height, width)
+        if group in (1, 2, 3, 5, 10, 16) and size[0] == size[1] and num is None:
+            assert total % columns == columns % group == 0
+    assert pictures.square_grid((4000, 4000)) == (1, 1)
+
+
+def test_captions_are_below_the_images():
+    images = stored(Images((20, 28, 3)), 3)
+    captioned = pictures.with_captions(images, ["relief", "", "a name " * 99])
+    assert captioned.shape == (3, 3 * 20 + 14, 3 * 28, 3)
+    np.testing.assert_array_equal(captioned[:, :60:3, ::3], images)
+    strip = captioned[:, 60:].any((1, 3))
+    assert strip[0].any()
+    assert not strip[1].any()
+    assert not strip[0, :10].any()  # in the middle
+    assert not strip[0, -10:].any()
+    space = Images((20, 28, 3))
+    assert pictures.image_size(space, captions=True) == captioned.shape[1:3]
+    png = opened(pictures.png(space, images[None], 3, captions=["a", "b", "c"]))
+    assert png.size == (3 * 3 * 28, 74)
+
+
+@pytest.mark.parametrize("kind", ["gif", "webp"])
+def test_an_animation_has_its_frames_and_repeats(kind):
+    frames = np.zeros((5, 2, 4, 6, 1), np.uint8)
+    frames[np.arange(5), 0] = np.arange(5)[:, None, None, None] * 50
+    film = opened(pictures.animation(frames, 2, kind, 25))
+    assert (film.size, film.n_frames, film.info["loop"]) == ((12, 4), 5, 0)
+    film.seek(3)
+    film.load()
+    assert film.info["duration"] == 40
+    grey = np.asarray(film.convert("L")).astype(int)
+    assert np.abs(grey - pictures.tile(frames[3], 2)[..., 0]).max() <= 3
 
 
 def test_fixed_conditions_are_spread_over_the_source():
