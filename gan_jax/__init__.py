@@ -5,10 +5,10 @@
     state, metrics = jax.jit(gan_jax.train_step)(gan, state, {"example": images})
     samples = gan_jax.draw(gan, state, jax.random.key(1), num=16)
 
-`images` are uint8 `[batch, 28, 28, 1]`; docs/notebook.md has more, to be pasted as it
-is. A `GAN` is everything static, a `TrainState` is arrays alone, and every function here
-but `load` is pure: it works unjitted, under `jit`, under `vmap` over seeds, and on a
-mesh. Here are only the names that notebooks and files of your own need, and each is
+`images` are uint8 `[batch, 28, 28, 1]`; docs/notebook.md has a page of this that can be
+pasted. A `GAN` is everything static, a `TrainState` is arrays alone, and every function
+here but `load` is pure: it works unjitted, under `jit`, under `vmap` over seeds, and on
+a mesh. Here are only the names that notebooks and files of your own need, and each is
 documented where it is defined. The algorithm starts at
 `gan_jax.algorithm.steps.train_step`. A training run on disk is
 `gan_jax.run.training.train(config, path)`, and the commands are

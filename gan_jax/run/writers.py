@@ -99,7 +99,10 @@ class Writers:
         try:
             png = pictures.png(self._space, examples, self._columns, self._data)
         except Exception as error:  # a run is worth more than a picture
-            hosts.say(f"cannot draw the samples of step {step} ({one_line(error)})")
+            hosts.say(
+                f"cannot draw the samples of step {step} ({one_line(error)}); "
+                "training goes on"
+            )
             return
         for output, due in self._due.items():
             due.append(partial(output.samples, step, png))
