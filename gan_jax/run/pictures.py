@@ -212,12 +212,13 @@ def with_captions(images: np.ndarray, captions: Sequence[str]) -> np.ndarray:
       images: `[num, height, width, channels]`, uint8.
       captions: one for each; a longer one than the image is cut.
     """
+    from matplotlib.font_manager import findfont
     from PIL import Image, ImageDraw, ImageFont
 
     *_, width, channels = images.shape
     scale = -(-_LEGIBLE // width)
     width *= scale
-    font, lines = ImageFont.load_default(), {}
+    font, lines = ImageFont.truetype(findfont("DejaVu Sans"), 10), {}
     for text in set(captions):
         line = Image.new("L", (width, _CAPTION))
         short = printable(text[:width])

@@ -66,11 +66,11 @@ def test_is_sampled_and_shown(run, tmp_path):
     samples = draw(gan, state, jax.random.key(0), 3, condition)
     assert samples.shape == (3, *gan.example.shape)
     assert samples.dtype == np.uint8
-    # 8 rows: of one clip of 3 frames, of 4 pairs, or of 8 images.
-    images = {"clips": 3, "pairs": 4 * 2, "masks": 8}[name]
+    # 5 clips of 3 frames, 6 pairs, or 8 images in a row, and as many rows of 8 pixels.
+    images = {"clips": 5 * 3, "pairs": 6 * 2, "masks": 8}[name]
     with Image.open(path / "samples" / "000004.png") as grid:
         pixels = np.asarray(grid)
-        assert pixels.shape == (8 * 8, images * 8)
+        assert pixels.shape == (images * 8, images * 8)
     assert pixels.std() > 0
 
 
