@@ -4,6 +4,7 @@ import functools
 import io
 import math
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -21,6 +22,7 @@ from gan_jax.algorithm.spaces import (
 )
 from gan_jax.errors import printable
 from gan_jax.run import plots
+from gan_jax.run.files import write_file
 
 POINTS = 2500  # in a plot: as many as modes are usually counted in
 _MOST_PIXELS = 2048  # on a side of a grid of few examples
@@ -43,10 +45,21 @@ def fixed_values(source: Any, key: str, num: int) -> np.ndarray:
       `[num, *shape]`, stored values.
     """
     if hasattr(source, "sample"):
-        draw = jax.jit(lambda: source.sample(jax.random.key(0), num)[key])
-        return np.asarray(draw())
+        return np.asarray(_of_density(source, num)[key])
     indices = np.linspace(0, len(source) - 1, num).astype(int)
     return np.stack([source[int(i)][key] for i in indices])
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _of_density(source: Any, num: int) -> dict[str, jax.Array]:
+    return source.sample(jax.random.key(0), num)
+
+
+def fixed_points(gan: GAN, source: Any) -> np.ndarray | None:
+    """Returns the data that a run's points are drawn over; None of other examples."""
+    if not isinstance(gan.example, Points):
+        return None
+    return fixed_values(source, "example", POINTS)
 
 
 def fixed_conditions(gan: GAN, source: Any, num: int) -> np.ndarray | None:
@@ -285,6 +298,11 @@ def animation(images: np.ndarray, columns: int, kind: str, fps: float) -> bytes:
     how = {"save_all": True, "append_images": rest, "duration": duration, "loop": 0}
     first.save(buffer, kind, **how)
     return buffer.getvalue()
+
+
+def save(path: Path, space: Space, examples: np.ndarray, columns: int) -> None:
+    """Writes the `png` of examples to a file."""
+    write_file(path, png(space, examples, columns))
 
 
 def tile(images: np.ndarray, columns: int) -> np.ndarray:

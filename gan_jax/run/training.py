@@ -237,8 +237,8 @@ def _train_on(
     alarms = Alarms(config, source, carried.get("counts"))
     dumper = Dumper(run.path / "guard", run.description, config.replicas)
     outputs = _outputs(run, saved.step) if hosts.is_first() else []
-    real = pictures.fixed_values(source, "example", num)
-    with contextlib.closing(Writers(outputs, gan.example, columns, real)) as writers:
+    points = pictures.fixed_points(gan, source)
+    with contextlib.closing(Writers(outputs, gan.example, columns, points)) as writers:
         records = Records(
             config, writers, alarms, source.info.name, carried.get("window")
         )
