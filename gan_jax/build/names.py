@@ -11,13 +11,17 @@ import pkgutil
 import re
 import sys
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from types import ModuleType
 from typing import Any
 
 from ml_collections import ConfigDict
 
-from gan_jax.errors import UserError, one_line, unknown
+from gan_jax.algorithm import dynamics
+from gan_jax.errors import UserError, choices, one_line, unknown
+from gan_jax.objective import augment, losses, penalties, targets
+from gan_jax.objective.losses import Loss
+from gan_jax.objective.terms import Augmentation, Dynamics, Family, Penalty, Term
 
 # The keys of a config that may lead to the user's own code, besides `data.source`.
 MAY_NAME_CODE = (
@@ -119,18 +123,78 @@ def attribute(kind: str, name: str, home: ModuleType, is_one: Callable) -> Any:
       is_one: tells which attributes of `home` are of that kind.
 
     Raises:
-      UserError: there is no such name; lists the valid ones and the nearest.
+      UserError: there is no such name, and lists the valid ones and the nearest; or it
+        is one of another kind.
     """
     if is_code(name):
-        return user_object(kind, name)
-    ours = {
-        key
-        for key, value in vars(home).items()
-        if not key.startswith("_") and is_one(value)
-    }
-    if name not in ours:
-        raise unknown(kind, name, ours)
-    return getattr(home, name)
+        found = user_object(kind, name)
+        if isinstance(found, ModuleType):
+            raise UserError(
+                f"{kind} {name!r} is a whole file: write {name.rstrip(':')}:NAME"
+                f"{choices('', _defined(found))}"
+            )
+    else:
+        ours = {
+            key: value
+            for key, value in vars(home).items()
+            if not key.startswith("_") and is_one(value)
+        }
+        found = ours.get(name, _elsewhere(name))
+        if found is None and ":" in name:
+            file = name.replace(":", ".py:", 1)
+            raise UserError(f"{kind} {name!r}: a file has its ending, as in {file!r}")
+        if found is None:
+            raise unknown(kind, name, ours)
+    other, key = _kind_of(found)
+    if other not in kind and not is_one(found):  # a transform is of a loss's key
+        raise UserError(
+            f"{name!r} is {_a(other)} and no {kind}: it goes into --config.{key}"
+        )
+    return found
+
+
+def _a(noun: str) -> str:
+    """Returns a noun with its article."""
+    return f"an {noun}" if noun[0] in "aeiou" else f"a {noun}"
+
+
+def _defined(owner: Any) -> list[str]:
+    """Lists the names in the user's module or class, without imports of ours."""
+
+    def is_theirs(value):
+        if inspect.isclass(value) or inspect.isfunction(value):
+            return not value.__module__.startswith("gan_jax.")
+        return not isinstance(value, ModuleType)
+
+    items = vars(owner).items() if hasattr(owner, "__dict__") else ()
+    return [key for key, x in items if not key.startswith("_") and is_theirs(x)]
+
+
+def _elsewhere(name: str) -> Any:
+    """Returns what of ours has that name, of any kind; None if nothing has."""
+    for home in (losses, targets, penalties, augment, dynamics):
+        found = vars(home).get(name)
+        if isinstance(found, Term | Loss):
+            return found
+    return None
+
+
+def _kind_of(found: Any) -> tuple[str, str]:
+    """Returns what a loss or term is called, and the key of a config that names it.
+
+    Whatever has the functions of a loss is one, and a plain function is a term by its
+    arguments. Both are empty for anything else.
+    """
+    if callable(getattr(found, "d", None)) and callable(getattr(found, "g", None)):
+        return Family.kind, Family.key
+    if isinstance(found, Term):
+        return found.kind, found.key
+    if inspect.isfunction(found):
+        given = tuple(inspect.signature(found).parameters)
+        for term in (Penalty, Augmentation, Dynamics):
+            if given[: len(term.positional)] == term.positional:
+                return term.kind, term.key
+    return "", ""
 
 
 def module(kind: str, name: str, package: ModuleType, skip: tuple = ()) -> Any:
@@ -167,10 +231,27 @@ def user_object(kind: str, name: str) -> Any:
     else:
         path, attr, found = _import_longest(kind, name)
     for part in filter(None, attr.split(".")):
-        if not hasattr(found, part):
-            raise UserError(f"{kind} {name!r}: {path} does not define {part!r}")
-        found = getattr(found, part)
+        found, path = member(kind, path, found, part), f"{path}:{part}"
     return found
+
+
+def member(kind: str, title: str, owner: Any, name: str) -> Any:
+    """Returns an attribute of the user's module or class.
+
+    Args:
+      kind: what is looked for, as messages call it.
+      title: of the owner, as messages call it.
+      owner: a module, a class or an object.
+      name: of the attribute.
+
+    Raises:
+      UserError: it has none; names the nearest.
+    """
+    if not hasattr(owner, name):
+        defined = _defined(owner)
+        valid = choices(name, defined) if defined else ""
+        raise UserError(f"{kind}: {title} does not define {name!r}{valid}")
+    return getattr(owner, name)
 
 
 def user_code(config) -> list[str]:
@@ -252,3 +333,14 @@ def accepted(
     for key in given:
         if key not in valid:
             raise unknown(f"option of {what}", key, valid)
+
+
+def missing(function: Callable, given: Container[str]) -> list[str]:
+    """Lists the arguments without a default that are not `given`."""
+    return [
+        p.name
+        for p in inspect.signature(function).parameters.values()
+        if p.default is p.empty
+        and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
+        and p.name not in given
+    ]

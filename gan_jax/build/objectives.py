@@ -5,12 +5,13 @@ function means a term with the defaults of its kind.
 """
 
 import dataclasses
+import inspect
 from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import Any
 
 from gan_jax.build import names
-from gan_jax.errors import UserError, one_line
+from gan_jax.errors import UserError, one_line, place_of
 from gan_jax.objective import augment, losses, penalties, targets
 from gan_jax.objective.losses import Loss
 from gan_jax.objective.terms import (
@@ -51,31 +52,86 @@ def checked(found: Any) -> Loss:
     """Returns an object that has the functions of a loss as a `Loss`.
 
     Raises:
-      UserError: it lacks one.
+      UserError: it lacks one, or one takes other arguments.
     """
-    for player in ("d", "g"):
-        if not callable(getattr(found, player, None)):
-            raise UserError(f"the loss has no function {player!r}: it needs d and g")
+    for player, wanted in (("d", ("real", "fake")), ("g", ("fake", "real"))):
+        function = getattr(found, player, None)
+        if not callable(function):
+            raise UserError(
+                f"the loss, of type {type(found).__name__}, has no function "
+                f"{player!r}: make it a gan_jax.Loss(d=..., g=...)"
+            )
+        if player == "d" or function is not found.d:
+            _check_arguments(player, function, wanted)
     if isinstance(found, Loss):
         return found
     return Loss(*(getattr(found, field, None) for field in Loss._fields))
 
 
+def _check_arguments(player: str, function: Callable, wanted: tuple[str, str]) -> None:
+    """Checks that a player's loss takes two logits, in this order if they have names.
+
+    Raises:
+      UserError: it does not.
+    """
+    try:
+        signature = inspect.signature(function)
+    except (ValueError, TypeError):  # it is no Python function
+        return
+    given = list(signature.parameters)
+    try:
+        signature.bind(None, None)
+    except TypeError:
+        fits = False
+    else:
+        fits = not all(
+            name in at.lower() for name, at in zip(wanted[::-1], given, strict=False)
+        )
+    if not fits:
+        raise UserError(
+            f"the loss's {player} takes ({', '.join(given)}), and is called as "
+            f"{player}({', '.join(wanted)}){place_of(function)}"
+        )
+
+
 def _named(name: str, settings: dict[str, Any]) -> Loss:
+    def is_one(value):
+        return isinstance(value, Loss | Family | Transform)
+
     found = None
     if name not in _public(targets, Transform):
-        found = names.attribute("loss", name, losses, _is_loss)
+        found = names.attribute("loss", name, losses, is_one)
     if found is None or isinstance(found, Transform):
-        raise UserError(
-            f"{name!r} changes a loss: name one before it, 'non_saturating, {name}'"
-        )
-    if isinstance(found, Term) and not isinstance(found, Family):
-        raise UserError(f"{name!r} is {_a(found.kind)} and no loss")
+        raise _no_loss_before(name)
     if callable(found) and not _has_players(found):
+        _check_settings_alone(name, found, settings)
         return checked(_called("loss", name, found, (), settings))
     if settings:
         raise UserError(f"the loss {name!r} has no settings: give its name alone")
     return checked(found)
+
+
+def _no_loss_before(transform: str) -> UserError:
+    return UserError(
+        f"{transform!r} changes a loss: name one before it, "
+        f"'non_saturating, {transform}'"
+    )
+
+
+def _check_settings_alone(name: str, found: Callable, settings: dict[str, Any]) -> None:
+    """Checks that a function needs nothing but settings, as a family of losses does.
+
+    Raises:
+      UserError: it does.
+    """
+    missing = names.missing(found, settings)
+    if missing == ["loss"]:
+        raise _no_loss_before(name)
+    if missing:
+        raise UserError(
+            f"loss {name!r} is a function of {', '.join(missing)}: give them as "
+            f"settings, or make it a gan_jax.Loss(d=..., g=...){place_of(found)}"
+        )
 
 
 def _transformed(loss: Loss, name: str, settings: dict[str, Any]) -> Loss:
@@ -111,10 +167,6 @@ def _called(
 
 def _has_players(found: Any) -> bool:
     return hasattr(found, "d") and hasattr(found, "g")
-
-
-def _is_loss(value: Any) -> bool:
-    return isinstance(value, Loss | Family)
 
 
 def _public(module: ModuleType, kinds: type | tuple[type, ...]) -> list[str]:
@@ -175,12 +227,6 @@ def _term(name: str, kinds: tuple[type[Term], ...], home: ModuleType) -> Term:
     found = names.attribute(kind, name, home, is_one)
     if is_one(found):
         return dataclasses.replace(found, name=name)
-    if isinstance(found, Term):
-        raise UserError(f"{name!r} is {_a(found.kind)} and no {kind}")
     if not callable(found):
         raise UserError(f"{kind} {name!r} is no function")
     return kinds[0](function=found, name=name)
-
-
-def _a(noun: str) -> str:
-    return f"an {noun}" if noun[0] in "aeiou" else f"a {noun}"

@@ -85,7 +85,8 @@ def _shapes(loss: Loss) -> Verdict:
             shape = getattr(shape, "shape", shape)
             if shape != (size,):
                 found = f"{player}{name} returns {shape} for a batch of {size}"
-                return Verdict(False, f"{found}, not ({size},)")
+                hint = ": drop .mean()" if shape == () else ""
+                return Verdict(False, f"{found}, not ({size},){hint}")
     return Verdict(True, "[batch] for [batch]")
 
 
@@ -115,7 +116,8 @@ def _d_gradient(loss: Loss, logit: float) -> Verdict:
     reals, fakes = (np.ravel(x) for x in slopes(*near))
     found = f"{_short(reals[0])} by real logits, {_short(fakes[0])} by fake"
     if not reals[0] < 0 < fakes[0]:
-        return Verdict(False, f"{found}: they must be below and above 0")
+        why = "they must be below and above 0; d takes (real, fake)"
+        return Verdict(False, f"{found}: {why}")
     wrong = int(((reals > ROUNDING) | (fakes < -ROUNDING)).sum())
     if wrong:
         return Verdict(False, f"{found}; of a wrong sign at {wrong} of 64 logits near")
@@ -165,7 +167,8 @@ def _g_gradient(loss: Loss, logit: float) -> Verdict:
     here, sure = np.ravel(slopes(logit - lead, logit + lead)).tolist()
     found = f"{_short(here)} at l*, {_short(sure)} where D is sure"
     if here > ROUNDING or (here > -ROUNDING and sure > -ROUNDING):
-        return Verdict(False, f"{found}: G must push fake logits up")
+        why = "G must push fake logits up; g takes (fake, real)"
+        return Verdict(False, f"{found}: {why}")
     if sure > ROUNDING:
         return Verdict(True, f"{found}, which pushes fake logits down")
     saturates = abs(sure) < SATURATING * abs(here)

@@ -17,10 +17,12 @@ import inspect
 from collections.abc import Callable
 from typing import Any, ClassVar, NamedTuple, Self
 
+import jax
 import numpy as np
 from jax import Array
 
-from gan_jax.errors import UserError, unknown
+from gan_jax.errors import UserError, choices, place_of, unknown
+from gan_jax.objective.signatures import misfit
 
 MAX = 3e38  # of float32
 MAX_WEIGHT = float(np.finfo(np.float32).max)
@@ -92,7 +94,8 @@ class Term:
       settings: `(name, value)` of those that differ from their defaults.
 
     Raises:
-      UserError: the function asks for an unknown name, or has no signature.
+      UserError: the function asks for an unknown name, takes other arguments than it is
+        called with, or has no signature.
     """
 
     function: Callable
@@ -100,6 +103,8 @@ class Term:
     settings: tuple[tuple[str, Any], ...] = ()
 
     kind: ClassVar[str] = "term"  # as messages call it
+    key: ClassVar[str]  # of a config, that names it
+    positional: ClassVar[tuple[str, ...]]  # the arguments that it is called with
     offered: ClassVar[tuple[str, ...]] = ()  # what it may ask for
     options: ClassVar[tuple[str, ...]] = ()  # fields that a config may set
 
@@ -107,10 +112,12 @@ class Term:
         """Checks what it asks for, and takes over the function's documentation."""
         object.__setattr__(self, "__doc__", self.function.__doc__)
         object.__setattr__(self, "__wrapped__", self.function)
+        if wrong := misfit(self._parameters(), self.positional, self.offered):
+            raise self._error(wrong)
         for name in self.asks:
             if name not in self.offered:
-                kind = f"argument of {self.kind} {self.name!r}"
-                raise unknown(kind, name, self.offered)
+                valid = choices(name, self.offered)
+                raise self._error(f"asks for an unknown {name!r}{valid}")
 
     @functools.cached_property
     def asks(self) -> tuple[str, ...]:
@@ -156,9 +163,8 @@ class Term:
 
     def _check_memory(self, initial):
         if "memory" in self.asks and initial is None:
-            raise UserError(
-                f"{self.kind} {self.name!r} asks for memory: say in its decorator what "
-                "it starts as, initial=..."
+            raise self._error(
+                "asks for memory: say in its decorator what it starts as, initial=..."
             )
 
     def _check_every(self, every):
@@ -166,6 +172,10 @@ class Term:
             raise UserError(
                 f"{self.kind} {self.name!r}: every must be a whole number from 1 on"
             )
+
+    def _error(self, what: str) -> UserError:
+        """Returns an error that names the term, and where its function is."""
+        return UserError(f"{self.kind} {self.name!r} {what}{place_of(self.function)}")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -194,7 +204,8 @@ class Penalty(Term):
     players: tuple[str, ...] = ("d",)
     initial: Any = dataclasses.field(default=None, compare=False)
 
-    kind = "penalty"
+    kind, key = "penalty", "penalties"
+    positional = Context._fields[:4]
     offered = Context._fields
     options = ("weight", "every")
 
@@ -211,10 +222,26 @@ class Penalty(Term):
         self._check_memory(self.initial)
 
     def values(self, context: Context) -> tuple[Array, Any]:
-        """Returns its values, and its new memory (None if it has none)."""
+        """Returns its values, and its new memory (None if it has none).
+
+        No gradient passes through the memory.
+
+        Raises:
+          UserError: it has a memory and returns none, or the reverse.
+        """
         asked = {name: getattr(context, name) for name in self.asks}
         found = self(*context[:4], **asked)
-        return (found, None) if self.initial is None else found
+        if self.initial is None:
+            if isinstance(found, tuple):
+                raise self._error(
+                    "returns a tuple and has no memory: return the values alone, or "
+                    "say what the memory starts as, @penalty(initial=...)"
+                )
+            return found, None
+        if not isinstance(found, tuple) or len(found) != 2:
+            raise self._error("has a memory: it must return (values, new memory)")
+        values, memory = found
+        return values, jax.lax.stop_gradient(memory)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -230,7 +257,8 @@ class Constraint(Term):
 
     every: int = 1
 
-    kind = "penalty"  # a config names it among them
+    kind, key = "penalty", "penalties"  # a config names it among them
+    positional = ("params",)
     options = ("every",)
 
     def __post_init__(self):
@@ -260,7 +288,8 @@ class Augmentation(Term):
     initial: Any = dataclasses.field(default=None, compare=False)
     adapt: Callable | None = None
 
-    kind = "augmentation"
+    kind, key = "augmentation", "augment"
+    positional = ("key", "examples")
     offered = ("step", "memory")
 
     def __post_init__(self):
@@ -278,15 +307,16 @@ class Augmentation(Term):
 class Family(Term):
     """A function of settings alone that returns a `Loss`."""
 
-    kind = "loss"
-    asks = ()
+    kind = key = "loss"
+    positional = asks = ()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Transform(Term):
     """A function `(loss) -> Loss` that changes a loss."""
 
-    kind = "transform of the loss"
+    kind, key = "transform of the loss", "loss"
+    positional = ("loss",)
     asks = ()
 
 
@@ -304,7 +334,8 @@ class Dynamics(Term):
     evaluations: int = 1
     differentiates_d: bool = False
 
-    kind = "step"
+    kind = key = "step"
+    positional = ("gan", "state", "batch")
 
 
 def penalty(function: Callable | None = None, **options):
@@ -338,6 +369,12 @@ def dynamics(function: Callable | None = None, **options):
 
 
 def _decorated(kind: type[Term], function: Callable | None, options: dict[str, Any]):
+    decorator = f"@{kind.__name__.lower()}"
+    if function is not None and not callable(function):
+        raise UserError(f"{decorator}({function!r}): write its options as NAME=VALUE")
+    valid = kind.__dataclass_fields__.keys() - Term.__dataclass_fields__.keys()
+    for name in options.keys() - valid:
+        raise unknown(f"option of {decorator}", name, valid)
     if function is None:
         return lambda function: _decorated(kind, function, options)
     return kind(function=function, name=function.__name__, **options)

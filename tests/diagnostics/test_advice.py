@@ -27,10 +27,10 @@ def of_d(real, fake):
 @pytest.mark.parametrize(
     ("loss", "message"),
     [
-        (Loss(of_d, lambda real, fake: softplus(-fake)), "G's loss does not depend"),
+        (Loss(of_d, lambda a, b: softplus(-b)), "G's loss does not depend"),
         (Loss(lambda real, fake: softplus(fake), lambda f, r: -f), "logits of real"),
         (Loss(lambda real, fake: softplus(-real), lambda f, r: -f), "of generated"),
-        (Loss(lambda fake, real: of_d(real, fake), lambda f, r: -f), "the same way"),
+        (Loss(lambda a, b: of_d(b, a), lambda f, r: -f), "the same way"),
         (Loss(of_d, lambda fake, real: softplus(fake)), "the same way"),
         (Loss(of_d, lambda fake, real: jnp.exp(-fake)), None),
     ],

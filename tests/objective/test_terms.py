@@ -1,6 +1,7 @@
 # ruff: noqa: E501 (a row of what is refused is a line)
 """The types of terms: what they ask for, their settings, and their names in a config."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -80,6 +81,26 @@ def test_a_penalty_gets_what_it_asks_for_and_its_settings(mine):
     assert memory is None
 
 
+def test_no_gradient_passes_through_memory():
+    """What a step remembers is a constant to the next, as `unrolled` needs it."""
+
+    @terms.penalty(initial=0.0)
+    def leaky(critic, real, fake, key, *, real_logits, memory):
+        mean = 0.5 * memory + 0.5 * real_logits.mean()
+        return jnp.square(real_logits - mean), mean
+
+    def values_and_memory(logits):
+        return leaky.values(context(real_logits=logits, memory=3.0))
+
+    logits = np.array([1.0, 2.0, 6.0], np.float32)
+    slopes, through_memory = jax.jit(jax.jacobian(values_and_memory))(logits)
+    np.testing.assert_array_equal(through_memory, 0)
+    # That of the values is the user's: it has the mean of this update's logits in it.
+    off = logits - 3
+    wanted = 2 * off[:, None] * (np.eye(3) - 0.5 / 3)
+    np.testing.assert_allclose(slopes, wanted, rtol=1e-6)
+
+
 def test_an_augmentation_gets_the_step_and_its_settings(mine):
     shifted, marked = build_augment(f"{mine}:shifted(by=2), {mine}:marked")
     assert (shifted.name, shifted.real_only, marked.real_only) == (
@@ -149,12 +170,12 @@ def test_a_term_stays_callable_and_documented():
         (build_penalties, "{}:number", r"penalty '\S+:number' is no function"),
         (build_penalties, "{}:marked", r"'\S+:marked' is an augmentation and no penalty"),
         (build_penalties, "builtins.max", r"penalty 'builtins.max' is no Python function"),
-        (build_penalties, "{}:of_labels", r"unknown argument of penalty '\S+:of_labels' 'lables'.*\(valid: classify, condition, "),
+        (build_penalties, "{}:of_labels", r"penalty '\S+:of_labels' asks for an unknown 'lables'.*\(valid: classify, condition, "),
         (build_penalties, "{}:forgetful", r"penalty '\S+:forgetful' asks for memory: say in its decorator what it starts as"),
         (build_augment, "colour", r"unknown augmentation 'colour'; did you mean 'color'\?"),
         (build_augment, "color(q=1)", r"unknown setting of augmentation 'color' 'q' \(valid: p\)"),
         (build_augment, "flip, flip(p=1)", r"augmentation 'flip' is given twice"),
-        (build_augment, "{}:of_latents", r"unknown argument of augmentation '\S+:of_latents' 'latents' \(valid: memory, step\)"),
+        (build_augment, "{}:of_latents", r"augmentation '\S+:of_latents' asks for an unknown 'latents' \(valid: memory, step\)"),
         (build_augment, "{}:counted", r"'\S+:counted' is a penalty and no augmentation"),
     ],
 )  # fmt: skip
@@ -165,7 +186,9 @@ def test_refuses_in_one_line(mine, build, text, message):
 
 
 def test_the_nearest_name_is_offered_where_a_term_asks_for_none():
-    with pytest.raises(UserError, match="'mine' 'real_logit'; did you mean 'real_logi"):
+    with pytest.raises(
+        UserError, match="unknown 'real_logit'; did you mean 'real_logits'"
+    ):
 
         @terms.penalty
         def mine(critic, real, fake, key, *, real_logit):
