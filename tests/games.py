@@ -123,7 +123,6 @@ class mask_model:
     class Generator(nn.Module):
         shape: tuple
         condition: Images
-        streams = ("dropout",)
 
         @nn.compact
         def __call__(self, latents, condition, *, train):

@@ -216,7 +216,6 @@ from gan_jax.models import mlp
 class Generator(nn.Module):
     shape: tuple = ()
     condition: object = None
-    streams = ()
 
     @nn.compact
     def __call__(self, latents, condition, *, train):
@@ -224,7 +223,6 @@ class Generator(nn.Module):
 
 class Discriminator(nn.Module):
     condition: object = None
-    streams = ()
 
     @nn.compact
     def __call__(self, examples, condition, *, train):

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax import Array
@@ -159,13 +158,14 @@ def observe(
     raise UserError(f"the discriminator does not sow {name!r}: {hint}")
 
 
-def stream_keys(network: nn.Module, key: Array) -> dict[str, Array]:
-    """Returns a key for each random stream that a network names in `streams`.
+def stream_keys(key: Array) -> dict[str, Array]:
+    """Returns the keys of a network's random streams, whatever their names are.
 
-    A network that names none gets `dropout` and `noise`.
+    Flax draws a stream that has no key of its own from `params` (Linen) or `default`
+    (NNX). `dropout` has its own, which lifted transforms can split.
     """
-    names = getattr(network, "streams", ("dropout", "noise"))
-    return {name: purpose_key(key, 0, name) for name in names}
+    others = ("dropout", "default")
+    return {"params": key} | {name: purpose_key(key, 0, name) for name in others}
 
 
 # --- Samples ------------------------------------------------------------------------
@@ -254,7 +254,7 @@ def _apply(gan: GAN, network, variables, x, condition, train, fixed, key):
         condition,
         train=train,
         mutable=[name for name in stats if train and name not in fixed],
-        rngs=None if key is None else stream_keys(network, key),
+        rngs=None if key is None else stream_keys(key),
     )
     output = jax.tree.map(lambda y: y.astype(jnp.float32), output)
     return output, stats | moved

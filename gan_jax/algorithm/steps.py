@@ -81,8 +81,7 @@ def init_state(gan: GAN, key: Array) -> TrainState:
     latents, examples = jnp.zeros((1, gan.latent.size)), gan.example.zeros(gan.pack)
 
     def init(network, purpose, x):
-        network_key = purpose_key(key, 0, purpose)
-        rngs = {"params": network_key, **stream_keys(network, network_key)}
+        rngs = stream_keys(purpose_key(key, 0, purpose))
         stats = dict(network.init(rngs, x, condition, train=True))
         return stats.pop("params"), stats
 

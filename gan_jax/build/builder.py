@@ -1,7 +1,6 @@
 """Builds a GAN from names, as configs do."""
 
 import dataclasses
-import inspect
 from typing import Any
 
 import flax.linen as nn
@@ -10,13 +9,13 @@ import jax.numpy as jnp
 import optax
 from ml_collections import ConfigDict
 
-from gan_jax import models
 from gan_jax.algorithm import dynamics as dynamics_module
 from gan_jax.algorithm.average import Average
 from gan_jax.algorithm.gan import GAN
 from gan_jax.algorithm.latents import PRIORS, Latent
 from gan_jax.algorithm.spaces import OUTPUTS, Classes, Space
 from gan_jax.build import names, objectives, optimizers
+from gan_jax.build.networks import build_networks
 from gan_jax.config import default
 from gan_jax.errors import UserError, unknown
 from gan_jax.objective.losses import Loss, estimates_log_odds
@@ -51,7 +50,7 @@ def build(example: Space, condition: Space | None = None, **settings) -> GAN:
     defaults = default()
     s = {key: settings.get(key, defaults[key]) for key in SETTINGS}
     _check_choices(s)
-    g, d = _networks(example, condition, s)
+    g, d = build_networks(example, condition, s)
     dynamics = _dynamics(s["step"])
     penalties, constraints = objectives.build_penalties(s["penalties"])
     loss = _loss(s["loss"])
@@ -100,48 +99,6 @@ def from_config(config: ConfigDict, example: Space, condition: Space | None) -> 
     return build(example, condition if config.conditional else None, **settings)
 
 
-def _networks(
-    example: Space, condition: Space | None, s: dict[str, Any]
-) -> tuple[nn.Module, nn.Module]:
-    model = s["model"]
-    if isinstance(model, str):
-        model = names.module("model", model, models)
-    num_classes = condition.num_classes if isinstance(condition, Classes) else 0
-    common = {"num_classes": num_classes, "condition": condition, "width": s["width"]}
-    *axes, channels = example.shape
-    g = common | {"shape": example.shape}
-    if example.bounds is None:
-        g["output"] = "linear"
-    d = common | {"shape": (*axes, s["pack"] * channels)}
-    return (
-        _network(model, "Generator", g, s["generator"]),
-        _network(model, "Discriminator", d, s["discriminator"]),
-    )
-
-
-def _network(model, name: str, common: dict, text: str) -> nn.Module:
-    """Makes a network from the fields that it has, and those that the config gives."""
-    called = getattr(model, "__name__", str(model)).rpartition(".")[2]
-    network = getattr(model, name, None)
-    if network is None:
-        raise UserError(f"the model {called} does not define {name}")
-    title, fields = f"{called}.{name}", names.parse_keywords(text)
-    ours = ("parent", "name", "shape", "num_classes", "condition")
-    names.accepted(network, fields, title, ours)
-    valid, condition = inspect.signature(network).parameters, common["condition"]
-    classes_only = "num_classes" in valid and "condition" not in valid
-    if classes_only and condition is not None and not isinstance(condition, Classes):
-        raise UserError(
-            f"{title} takes class labels as its condition, and that of the data is "
-            f"{condition}: use a model of your own"
-        )
-    made = network(**{k: v for k, v in common.items() if k in valid} | fields)
-    output = str(getattr(made, "output", "tanh"))
-    if output not in OUTPUTS:
-        raise unknown(f"output of {title}", output, OUTPUTS)
-    return made
-
-
 def _bounds(example: Space, generator: nn.Module) -> tuple[float, float] | None:
     """Returns the bounds of what the networks see: those of the generator's output."""
     if example.bounds is None or not hasattr(generator, "output"):
@@ -175,7 +132,7 @@ def _dynamics(text: str) -> Dynamics:
         return isinstance(value, Dynamics)
 
     found = names.attribute("step", name, dynamics_module, is_one)
-    if not isinstance(found, Dynamics):  # a function of the user's own
+    if not is_one(found):  # a function of the user's own
         if not callable(found):
             raise UserError(f"step {name!r} is no function")
         found = Dynamics(function=found, name=names.short(name))
@@ -221,8 +178,7 @@ def _check_sense(gan: GAN) -> None:
             "pack needs an unconditional GAN: the examples of a pack have several "
             "conditions"
         )
-    drawn = getattr(gan.generator, "streams", ("noise",))
-    if not gan.latent.size and gan.condition is None and not drawn:
+    if not gan.latent.size and gan.condition is None:
         raise UserError(
             "latent_size is 0: without latents and without a condition the generator "
             "makes one and the same example"

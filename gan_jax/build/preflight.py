@@ -1,18 +1,20 @@
 """Checks a GAN by abstract evaluation: nothing is computed and nothing compiled."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
+import flax.errors
 import jax
 import jax.numpy as jnp
 
-from gan_jax.algorithm import objectives, steps
+from gan_jax.algorithm import objectives, players, steps
 from gan_jax.algorithm.dynamics import alternating
 from gan_jax.algorithm.gan import GAN
-from gan_jax.algorithm.players import stream_keys
+from gan_jax.algorithm.spaces import Classes
 from gan_jax.algorithm.state import TrainState
 from gan_jax.devices.mesh import DATA
-from gan_jax.errors import UserError, one_line
+from gan_jax.errors import UserError, one_line, place_in, place_of
 from gan_jax.objective.terms import Context
 
 
@@ -40,7 +42,11 @@ def check(gan: GAN, batch_size: int, mesh: jax.sharding.Mesh) -> None:
     judgements = _check_discriminator(gan, part)
     _check_loss(gan, judgements)
     check_optimizers(gan)
+    for term in (*gan.penalties, *gan.augment):
+        start = functools.partial(jax.tree.map, jnp.float32, term.initial)
+        _traced(f"initial= of the {term.kind} {term.name!r}", start)
     state = _traced("the first state", steps.init_state, gan, _key())
+    _check_sampling(gan, state, part)
     _check_augmentations(gan, state, part)
     _check_constraints(gan, state)
     _check_penalties(gan, state, part, judgements)
@@ -98,11 +104,60 @@ def _check_discriminator(gan: GAN, num: int) -> int:
     return sum(leaf.size for leaf in leaves)
 
 
+def _check_sampling(gan: GAN, state: TrainState, num: int) -> None:
+    """Traces what draws a sample grid, and the discriminator's evaluation."""
+    condition = None
+    if gan.condition is not None and not isinstance(gan.condition, Classes):
+        shape, dtype = gan.condition.shape, gan.condition.stored_dtype
+        condition = jax.ShapeDtypeStruct((num, *shape), dtype)
+
+    def grid(state, condition):
+        return players.sample_grid(gan, state, num, condition)
+
+    def judge(state, x, condition, key):
+        d = state.d.variables
+        return players.discriminate(gan, d, x, condition, train=False, key=key)
+
+    sampled = _traced_in_sampling("Generator", grid, state, condition)
+    if sampled.shape != (num, *gan.example.shape):
+        raise UserError(
+            f"the model's Generator returns shape {sampled.shape} with train=False for "
+            f"a batch of {num}; it must return {(num, *gan.example.shape)}"
+        )
+    packs = _float(num // gan.pack, *gan.packed_shape)
+    arguments = (state, packs, _condition(gan, num), _key())
+    _traced_in_sampling("Discriminator", judge, *arguments)
+
+
+def _traced_in_sampling(name: str, function: Callable, *arguments) -> Any:
+    """Traces a network with train=False.
+
+    Raises:
+      UserError: it works in training alone; says why, and what to change.
+    """
+    title = f"the model's {name}, called with train=False,"
+    try:
+        return jax.eval_shape(function, *arguments)
+    except flax.errors.ModifyScopeVariableError as error:
+        raise UserError(
+            f"{title} changes its statistics, as nn.BatchNorm does: pass it "
+            f"use_running_average=not train{place_in(error)}"
+        ) from error
+    except flax.errors.ScopeParamNotFoundError as error:
+        raise UserError(
+            f"{title} has parameters that it has not with train=True{place_in(error)}"
+        ) from error
+    except Exception as error:
+        raise UserError(f"{title} fails: {one_line(error)}") from error
+
+
 def _check_loss(gan: GAN, judgements: int) -> None:
     logits = _float(judgements)
     for player in ("d", "g"):
         function = getattr(gan.loss, player)
-        _expect(f"the loss's {player}", function, (logits, logits), logits)
+        found = _traced(f"the loss's {player}", function, logits, logits)
+        if getattr(found, "shape", None) != logits.shape:
+            raise _wrong_shape(f"the loss's {player}", found, logits.shape, function)
 
 
 def _check_augmentations(gan: GAN, state: TrainState, num: int) -> None:
@@ -140,18 +195,9 @@ def _check_penalties(gan: GAN, state: TrainState, num: int, judgements: int) -> 
         memory = state.memory.get(penalty.name)
         context = context._replace(memory=memory)
         arguments = (context, _key(), state.d.variables, state.g.variables)
-        found = _traced(title, values, *arguments)
-        if not isinstance(found, tuple) or len(found) != 2:
-            raise UserError(
-                f"{title} has a memory: it must return (values, new memory)"
-            )
-        found, after = found
-        shape = getattr(found, "shape", found)
-        if shape not in ((packs,), (judgements,)):
-            raise UserError(
-                f"{title} returns shape {shape} for a batch of {packs}; it must return "
-                f"({packs},)"
-            )
+        found, after = _traced(title, values, *arguments)
+        if getattr(found, "shape", found) not in ((packs,), (judgements,)):
+            raise _wrong_shape(title, found, (packs,), penalty.function)
         if _shapes(after) != _shapes(memory):
             raise UserError(
                 f"{title} returns another kind of memory than it gets: "
@@ -207,7 +253,7 @@ def _applied(module) -> Callable:
     """Returns the module as a function of (key, input, condition), freshly drawn."""
 
     def apply(key, x, condition):
-        rngs = {"params": key, **stream_keys(module, key)}
+        rngs = players.stream_keys(key)
         return module.init_with_output(rngs, x, condition, train=True)[0]
 
     return apply
@@ -239,6 +285,19 @@ def _traced(title: str, function: Callable, *arguments) -> Any:
         raise
     except Exception as error:
         raise UserError(f"{title} fails: {one_line(error)}") from error
+
+
+def _wrong_shape(title: str, found, wanted: tuple[int], function) -> UserError:
+    """Returns the error for values of another shape than one for each judgement."""
+    if found is None:
+        what = "returns nothing"
+    else:
+        what = f"returns shape {getattr(found, 'shape', found)}"
+    hint = ": drop .mean()" if getattr(found, "shape", None) == () else ""
+    return UserError(
+        f"{title} {what} for a batch of {wanted[0]}; it must return {wanted}, one "
+        f"value per judgement{hint}{place_of(function)}"
+    )
 
 
 def _expect(title: str, function: Callable, arguments: tuple, wanted) -> None:

@@ -2,9 +2,10 @@
 
 Fields may be added, with defaults that leave a network as it was; the names of
 submodules and parameters must stay, because checkpoints hold them. A new file (or one
-of your own, `--config.model=path/to/my.py`) offers two Flax modules with the field
-`shape` (of one example) and, if they use them, `num_classes` (0 for an unconditional
-network) and `width`. They are called as
+of your own, `--config.model=path/to/my.py`) offers two Flax modules, of Linen or NNX,
+with the field `shape` (of one example) and, if they use them, `num_classes` (0 for an
+unconditional network), `condition` (its space), `latent_size` and `width`. They are
+called as
 
     generator(latents, condition, train=...)      [batch, n >= 0] -> [batch, *shape]
     discriminator(examples, condition, train=...) [batch, *shape] -> logits [batch, ...]
@@ -15,8 +16,8 @@ one for each patch, frame or domain; ours are `[batch]`. A generator's field `ou
 sets the range of its values: 'tanh' is [-1, 1], 'sigmoid' is [0, 1], 'linear' has no
 bounds; real examples are scaled to the same range. A discriminator each of whose logits
 depends on one example, so that real and generated ones may share a batch, declares
-`per_example = True`. A network names the random streams that it uses in `streams`, such
-as `("dropout",)`; one without `streams` gets `dropout` and `noise`.
+`per_example = True`. A network gets every random stream that it asks for. With
+`train=False` it changes no statistics.
 
 What published objectives need is in fields of both networks, whose defaults leave it
 out; a config reaches them by `--config.generator='attention=16, dropout=0.5'` and

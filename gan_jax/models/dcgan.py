@@ -68,11 +68,6 @@ class Generator(nn.Module):
     dropout: float = 0.0
     spectral_norm: bool = False
 
-    @property
-    def streams(self) -> tuple[str, ...]:
-        """The random streams that the network needs."""
-        return ("dropout",) if self.dropout else ()
-
     @nn.compact
     def __call__(
         self, latents: Array, condition: Array | None = None, *, train: bool
@@ -121,8 +116,6 @@ class Discriminator(nn.Module):
     norm: str = "batch"
     spectral_norm: bool = False
     minibatch_std: int = 0
-
-    streams = ()  # of random numbers: it draws none
 
     @property
     def per_example(self) -> bool:

@@ -76,11 +76,6 @@ class Generator(nn.Module):
     spectral_norm: bool = False
     attention: int = 0
 
-    @property
-    def streams(self) -> tuple[str, ...]:
-        """The random streams that the network needs."""
-        return ("dropout",) if self.dropout else ()
-
     @nn.compact
     def __call__(
         self, latents: Array, condition: Array | None = None, *, train: bool
@@ -129,8 +124,6 @@ class Discriminator(nn.Module):
     spectral_norm: bool = True
     minibatch_std: int = 0
     attention: int = 0
-
-    streams = ()  # of random numbers: it draws none
 
     @property
     def per_example(self) -> bool:

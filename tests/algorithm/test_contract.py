@@ -142,16 +142,15 @@ def test_a_loss_is_the_mean_over_judgements():
 
 
 class Noisy:
-    """Networks that name their random streams, or do not."""
+    """Networks that draw from random streams."""
 
     class Generator(nn.Module):
         shape: tuple
-        streams = ("noise",)
 
         @nn.compact
         def __call__(self, latents, condition=None, *, train):
             x = nn.Dense(2)(latents)
-            return x + jax.random.normal(self.make_rng("noise"), x.shape)
+            return x + jax.random.normal(self.make_rng("style"), x.shape)
 
     class Discriminator(nn.Module):
         shape: tuple
@@ -162,7 +161,7 @@ class Noisy:
             return nn.Dense(1)(h)
 
 
-def test_networks_get_the_random_streams_that_they_name():
+def test_networks_get_random_streams_of_any_name():
     gan = build(Points((2,)), model=Noisy, latent_size=2, penalties="cr")
     check(gan, 4, make_mesh(1))
     state = INIT(gan, KEY)

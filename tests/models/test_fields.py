@@ -86,7 +86,7 @@ def pass_(module, variables, x, labels, seed=0):
             weights.append(layer.variables["params"]["kernel"])
         return call(*args, **kwargs)
 
-    rngs = {name: jax.random.key(seed) for name in module.streams}
+    rngs = {"dropout": jax.random.key(seed)}
     with nn.intercept_methods(see):
         output, changed = module.apply(
             variables, x, labels, train=True, mutable=MOVED, rngs=rngs

@@ -83,13 +83,6 @@ def test_latents_of_size_zero_need_a_label_beside_them(model, shape):
             abstract(make(shape, 3, conditioning="batch_norm"), nothing, labels)
 
 
-@pytest.mark.parametrize("model", MODELS)
-def test_networks_name_their_random_streams(model):
-    generator, discriminator = players(model, (32, 32, 1))
-    assert generator.streams == discriminator.streams == ()
-    assert generator.clone(dropout=0.5).streams == ("dropout",)
-
-
 def conv(i, o, bias=False):
     return 16 * i * o + o * bias
 
