@@ -8,6 +8,7 @@ It is dumped with the batch, the config and the reason;
 import contextlib
 import dataclasses
 import json
+import shlex
 import shutil
 import sys
 import traceback
@@ -27,7 +28,7 @@ from gan_jax.build import names
 from gan_jax.build.builder import from_config
 from gan_jax.devices import hosts
 from gan_jax.devices import mesh as devices
-from gan_jax.errors import UserError, one_line
+from gan_jax.errors import UserError, one_line, summary
 from gan_jax.run import workdir
 from gan_jax.run.checkpoint import named_leaves
 
@@ -81,8 +82,8 @@ def diagnose(gan: GAN, state: TrainState, batch: dict) -> str:
     player = "d" if of_d else "g"
     broken, total = arrays[player], len(jax.tree.leaves(getattr(after, player).params))
     if not broken:
-        return f"the {PLAYERS[player]}'s update would leave its arrays finite"
-    more = f", of {len(broken)} of its {total} arrays" if len(broken) > 1 else ""
+        return f"the {PLAYERS[player]}'s parameters would stay finite"
+    more = f", one of {len(broken)} of its {total} arrays" if len(broken) > 1 else ""
     return (
         f"the {PLAYERS[player]}'s update would put NaN or infinity into "
         f"{broken[0]}{more}"
@@ -119,7 +120,7 @@ class Dumper:
           replica: which it is.
 
         Returns:
-          What `diagnose` finds.
+          What `diagnose` finds, where the dump is, and how to replay it.
         """
         why = diagnose(gan, state, batch)
         arrays = {f"state/{name}": leaf for name, leaf in named_leaves(state).items()}
@@ -133,7 +134,10 @@ class Dumper:
                 _write(folder, arrays, self.description | about)
             except OSError as error:
                 return f"{why} (it could not be dumped: {error})"
-        return why
+        own_code = names.user_code(self.description["config"])
+        # A replay loads such code only if the command names it.
+        command = "the same command with" if own_code else "python -m gan_jax.train"
+        return f"{why} (replay it: {command} --replay={shlex.quote(str(folder))})"
 
 
 def _write(folder: Path, arrays: dict[str, np.ndarray], about: dict) -> None:
@@ -256,4 +260,4 @@ def _where(error: FloatingPointError) -> str:
     ]
     last = frames[-1] if frames else None
     place = f"{last.filename}:{last.lineno}: {last.line}: " if last else ""
-    return place + one_line(error)
+    return place + summary(error)

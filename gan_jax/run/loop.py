@@ -158,7 +158,7 @@ class Loop:
         elif self.config.guard.action == "rollback":
             raise RollBack("; ".join(whys))
         else:
-            raise Stopped(3, f"{'; '.join(whys)}; nothing saved since")
+            raise Stopped(3, "; ".join(whys))
 
     def _dump(self, state: TrainState, i: int, step: int, metric: str) -> str:
         """Dumps the `step` of replica `i`, and returns what was wrong with it."""

@@ -53,7 +53,10 @@ def test_a_rejected_step_is_dumped_and_replayed(tmp_path, forks):
     assert (
         "penalty_trap is not finite at step 5: the discriminator's update would" in why
     )
-    assert "put NaN or infinity into d/params/Dense_0/bias, of 6 of its 6" in why
+    assert "put NaN or infinity into d/params/Dense_0/bias, one of 6 of its 6" in why
+    assert why.endswith(
+        f"(replay it: the same command with --replay={path}/guard/000005)"
+    )
     assert Checkpoints(path / "checkpoints").latest() == 4
     dump = path / "guard" / "000005"
     assert [p.name for p in path.joinpath("guard").iterdir()] == ["000005"]
