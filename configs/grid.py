@@ -18,6 +18,6 @@ def get_config(arg=None):
     c.latent_size = 2
     c.data.source, c.data.name = "toy", "grid"
     c.log_every = 250
-    c.sample_every = 2_500
+    c.sample_every = 1_000
     c.checkpoint_every = 5_000
     return c

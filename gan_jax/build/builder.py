@@ -52,19 +52,13 @@ def build(example: Space, condition: Space | None = None, **settings) -> GAN:
     _check_choices(s)
     g, d = build_networks(example, condition, s)
     dynamics = _dynamics(s["step"])
-    penalties, constraints = objectives.build_penalties(s["penalties"])
-    loss = _loss(s["loss"])
     gan = GAN(
         example=dataclasses.replace(example, bounds=_bounds(example, g)),
         condition=condition,
         generator=g,
         discriminator=d,
         **_optimizers(s, dynamics),
-        loss=loss,
-        log_odds=_estimates_log_odds(loss),
-        penalties=penalties,
-        constraints=constraints,
-        augment=objectives.build_augment(s["augment"]),
+        **_objective(s),
         latent=Latent(s["latent_size"], s["latent"]),
         dynamics=dynamics,
         dtype=s["precision"],
@@ -110,6 +104,19 @@ def _bounds(example: Space, generator: nn.Module) -> tuple[float, float] | None:
             "or 'sigmoid'"
         )
     return bounds
+
+
+def _objective(s: dict[str, Any]) -> dict[str, Any]:
+    """Returns the loss and the terms, by their names in `GAN`."""
+    loss = _loss(s["loss"])
+    penalties, constraints = objectives.build_penalties(s["penalties"])
+    return {
+        "loss": loss,
+        "log_odds": _estimates_log_odds(loss),
+        "penalties": penalties,
+        "constraints": constraints,
+        "augment": objectives.build_augment(s["augment"]),
+    }
 
 
 def _loss(loss: str | Loss) -> Loss:
