@@ -18,6 +18,7 @@ NAMES = [
     ("ring.py", {"seed": 3, "guard.patience": 2}, "ring-seed3-patience2"),
     ("ring.py", {"conditional": True, "augment": ""}, "ring-conditional-no_augment"),
     ("ring.py", {"data.fallback": False}, "ring-no_fallback"),
+    ("ring.py", {"log_every": 5, "num_steps": 9, "chunk": 5}, "ring-num_steps9"),
     ("ring.py", {"loss": "../a/my_losses.py:pearson"}, "ring-my_losses-pearson"),
     ("ring.py", {"penalties": "r1(weight=5), lecam"}, "ring-r1-weight5-lecam"),
     ("ring.py", {"data.data_dir": "/mnt/cats/"}, "ring-cats"),

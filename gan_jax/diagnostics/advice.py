@@ -16,6 +16,7 @@ from gan_jax.layers.spectral import COLLECTION as SPECTRAL
 from gan_jax.objective.losses import Loss
 
 _BATCH = "batch_stats"  # Flax's name for the statistics of batch normalisation
+_SCALE = 10.0  # within which means and standard deviations of points should be
 _FAR = 1e3
 _NEAR = 0.1
 
@@ -37,6 +38,24 @@ def warnings(gan: GAN, d_stats: Collection[str], own_loss: bool = False) -> list
     """
     found = _of_loss(gan.loss) if own_loss else []
     return found + _unbounded(gan, d_stats) + _mixing(gan, d_stats)
+
+
+def of_points(points: np.ndarray) -> list[str]:
+    """Tells whether points lie where networks learn slowly.
+
+    Args:
+      points: `[num, coordinates]`, of the data.
+    """
+    mean, deviation = points.mean(0), points.std(0)
+    off = np.abs(mean).max() > _SCALE or deviation.max() > _SCALE
+    if not off and deviation.max() >= 1 / _SCALE:
+        return []
+    at, most = np.abs(mean).argmax(), deviation.max()
+    return [
+        f"the data have a coordinate of mean {mean[at]:.3g}, and their greatest "
+        f"standard deviation is {most:.3g}: networks learn best with mean 0 and "
+        "deviation 1, so shift and scale them in your data source"
+    ]
 
 
 def _of_loss(loss: Loss) -> list[str]:

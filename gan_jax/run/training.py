@@ -171,19 +171,21 @@ def announce(run: Run, saved: Saved) -> None:
 def draw_real(run: Run) -> None:
     """Writes `real.png`: real examples, laid out as the samples of one seed are."""
     num, columns = pictures.grid_size(run.gan, replicas=1)
-    examples = pictures.fixed_values(run.source, "example", num)[None]
-    if hosts.is_first():
-        try:
+    try:
+        examples = pictures.fixed_values(run.source, "example", num)[None]
+        if hosts.is_first():
             file = run.path / "real.png"
             pictures.save(file, run.gan.example, examples, columns)
-        except Exception as error:  # no picture is worth the run
-            hosts.say(f"cannot draw real.png ({one_line(error)})")
+    except Exception as error:  # no picture is worth the run
+        hosts.say(f"cannot draw real.png ({one_line(error)})")
 
 
 def warn(run: Run, state: TrainState) -> None:
     """Prints what is known to be wrong with the experiment."""
     own_loss = any(names.is_code(n) for n, _ in names.parse_calls(run.config.loss))
-    for line in advice.warnings(run.gan, state.d.stats, own_loss):
+    found = advice.warnings(run.gan, state.d.stats, own_loss)
+    points = pictures.fixed_points(run.gan, run.source)
+    for line in found + ([] if points is None else advice.of_points(points)):
         hosts.say(f"warning: {line}")
 
 

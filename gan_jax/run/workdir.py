@@ -27,6 +27,8 @@ from gan_jax.errors import UserError
 from gan_jax.run.files import write_file
 
 LOCK = "lock"
+# Overrides that tell no experiment from another.
+_UNTOLD = ("log_every", "sample_every", "checkpoint_every", "keep_checkpoints", "chunk")
 _WORD, _NAME = 30, 100  # letters of one override, and of a name without its time
 _HISTORY = 20  # starts that config.json remembers: the first, and the last ones
 LIBRARIES = ("gan_jax", "jax", "jaxlib", "flax", "optax", "numpy")
@@ -37,10 +39,12 @@ def name(config_path: str, overrides: dict[str, Any]) -> Path:
 
     Args:
       config_path: of the config file, with its variant if it has one.
-      overrides: the keys that were given other values than the file's.
+      overrides: the keys that were given other values than the file's. How often
+        something is written is left out.
     """
     file, _, variant = config_path.partition(":")
-    words = [Path(file).stem, variant, *(_word(*item) for item in overrides.items())]
+    told = (item for item in overrides.items() if item[0] not in _UNTOLD)
+    words = [Path(file).stem, variant, *(_word(*item) for item in told)]
     text = "-".join(filter(None, map(_safe, words)))[:_NAME].strip("-")
     now = datetime.datetime.now()
     return Path("runs") / f"{text}-{now:%Y%m%d-%H%M%S}-{now.microsecond // 1000:03d}"

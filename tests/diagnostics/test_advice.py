@@ -1,4 +1,5 @@
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from jax.nn import softplus
 
@@ -91,6 +92,15 @@ def test_gradients_by_single_examples_need_a_d_that_judges_them_so(
 ):
     found = advice.warnings(gan("wasserstein", penalties), stats)
     assert ["mixes the examples" in line for line in found] == [True] * warned
+
+
+@pytest.mark.parametrize(
+    ("mean", "deviation", "warned"),
+    [(0, 1, 0), (5, 4, 0), (-200, 1, 1), (0, 50, 1), (0, 0.01, 1)],
+)
+def test_points_of_another_scale(mean, deviation, warned):
+    points = mean + deviation * np.array([[-1.0, 1], [1, 1], [1, -1], [-1, -1]])
+    assert len(advice.of_points(points)) == warned
 
 
 def test_minibatch_std_mixes_examples_too():
