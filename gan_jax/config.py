@@ -90,8 +90,8 @@ def _set_run(c: ConfigDict) -> None:
     # What an alarm does: 'warn', 'stop', 'rollback' or 'off'. There is one if, for
     # `patience` sample grids, the diversity of samples is below `diversity` of the
     # data's, or less than `modes` of its modes or classes have samples; if D is
-    # saturated for `saturation` log lines; if the norm of a player's gradient is below
-    # `vanishing`, or a loss or a norm above `explosion`.
+    # saturated, or prefers samples, for `saturation` log lines; if the norm of a
+    # player's gradient is below `vanishing`, or a loss or a norm above `explosion`.
     c.guard.collapse = "warn"
     c.guard.diversity = 0.1
     c.guard.modes = 0.5

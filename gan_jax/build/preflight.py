@@ -15,6 +15,7 @@ from gan_jax.algorithm.spaces import Classes
 from gan_jax.algorithm.state import TrainState
 from gan_jax.devices.mesh import DATA
 from gan_jax.errors import UserError, one_line, place_in, place_of
+from gan_jax.layers.norm import COLLECTION as BATCH
 from gan_jax.objective.terms import Context
 
 
@@ -46,6 +47,7 @@ def check(gan: GAN, batch_size: int, mesh: jax.sharding.Mesh) -> None:
         start = functools.partial(jax.tree.map, jnp.float32, term.initial)
         _traced(f"initial= of the {term.kind} {term.name!r}", start)
     state = _traced("the first state", steps.init_state, gan, _key())
+    _check_per_example(gan, state)
     _check_sampling(gan, state, part)
     _check_augmentations(gan, state, part)
     _check_constraints(gan, state)
@@ -102,6 +104,15 @@ def _check_discriminator(gan: GAN, num: int) -> int:
             "trains: add --config.penalties=auxiliary_classifier"
         )
     return sum(leaf.size for leaf in leaves)
+
+
+def _check_per_example(gan: GAN, state: TrainState) -> None:
+    if getattr(gan.discriminator, "per_example", False) and BATCH in state.d.stats:
+        raise UserError(
+            "the model's Discriminator has per_example = True and normalises over the "
+            "batch, so its logit of an example depends on the others: remove "
+            "per_example"
+        )
 
 
 def _check_sampling(gan: GAN, state: TrainState, num: int) -> None:

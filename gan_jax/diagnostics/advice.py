@@ -12,10 +12,10 @@ from jax import Array
 
 from gan_jax.algorithm.gan import GAN
 from gan_jax.diagnostics import game
+from gan_jax.layers.norm import COLLECTION as BATCH
 from gan_jax.layers.spectral import COLLECTION as SPECTRAL
 from gan_jax.objective.losses import Loss
 
-_BATCH = "batch_stats"  # Flax's name for the statistics of batch normalisation
 _SCALE = 10.0  # within which means and standard deviations of points should be
 _FAR = 1e3
 _NEAR = 0.1
@@ -117,7 +117,7 @@ def _mixing(gan: GAN, d_stats: Collection[str]) -> list[str]:
     A penalty on the gradient by each example then constrains another function than
     the one that is meant (arXiv:1704.00028, section 4).
     """
-    mixes = _BATCH in d_stats or getattr(gan.discriminator, "minibatch_std", False)
+    mixes = BATCH in d_stats or getattr(gan.discriminator, "minibatch_std", False)
     return [
         f"penalty {term.name!r} is on D's gradient by each single example, and D mixes "
         "the examples of a batch (batch normalisation, minibatch_std): use a "

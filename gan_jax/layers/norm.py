@@ -5,6 +5,9 @@ from collections.abc import Callable
 import flax.linen as nn
 from jax import Array
 
+# Flax's name for the collection of the statistics of batch normalisation.
+COLLECTION = "batch_stats"
+
 _MOMENTUM = 0.9
 
 

@@ -12,6 +12,7 @@ from gan_jax.run.pictures import fixed_values
 
 _SATURATED = 0.98  # of mean D(x) - mean D(G(z))
 _EARLY = 0.2  # of a run: until then, modes without samples are no alarm
+_INVERTED = 0.1  # the accuracy of a D that is not just fooled
 _LINES = 3  # log lines in a row with a vanished gradient or an exploded loss
 _REFERENCES = 2_000  # real examples that samples are compared with, at most
 _NUMBERS = 2**23  # in these examples, at most
@@ -30,6 +31,10 @@ _MESSAGES = {
     "saturated": (
         "D has been sure what is real for {count} log lines (D(x) - D(G(z)) > "
         f"{_SATURATED}): G learns little"
+    ),
+    "inverted": (
+        "D has ranked generated examples above real ones for {count} log lines "
+        f"(d_accuracy < {_INVERTED}): a sign in the loss is wrong, or D is too slow"
     ),
     "vanished_d": (
         "vanished gradient: d_grad_norm has been below {vanishing:g} for {count} log "
@@ -166,6 +171,7 @@ class Alarms:
         if "d_real" in record:  # a critic has no probability that could be certain
             gap = np.subtract(record["d_real"], record["d_fake"])
             self._count("saturated", gap > _SATURATED)
+        self._count("inverted", np.asarray(record["d_accuracy"]) < _INVERTED)
         for player in ("d", "g"):
             norm = np.asarray(record[f"{player}_grad_norm"])
             self._count(f"vanished_{player}", norm < self._guard.vanishing)
@@ -177,7 +183,7 @@ class Alarms:
         """Returns a replica's alarms: their messages by their names."""
         guard = self._guard
         limits = {"low_diversity": guard.patience, "lost_modes": guard.patience}
-        limits["saturated"] = guard.saturation
+        limits |= {"saturated": guard.saturation, "inverted": guard.saturation}
         found = {}
         for name, message in _MESSAGES.items():
             count = self.counts[name][replica] if name in self.counts else 0

@@ -82,7 +82,7 @@ def diagnose(gan: GAN, state: TrainState, batch: dict) -> str:
     player = "d" if of_d else "g"
     broken, total = arrays[player], len(jax.tree.leaves(getattr(after, player).params))
     if not broken:
-        return f"the {PLAYERS[player]}'s parameters would stay finite"
+        return f"the {PLAYERS[player]}'s parameters are not affected yet"
     more = f", one of {len(broken)} of its {total} arrays" if len(broken) > 1 else ""
     return (
         f"the {PLAYERS[player]}'s update would put NaN or infinity into "

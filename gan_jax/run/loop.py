@@ -158,7 +158,8 @@ class Loop:
         elif self.config.guard.action == "rollback":
             raise RollBack("; ".join(whys))
         else:
-            raise Stopped(3, "; ".join(whys))
+            advice = "a smaller learning rate or a penalty such as r1 often helps"
+            raise Stopped(3, f"{'; '.join(whys)}; {advice}")
 
     def _dump(self, state: TrainState, i: int, step: int, metric: str) -> str:
         """Dumps the `step` of replica `i`, and returns what was wrong with it."""

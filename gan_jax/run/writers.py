@@ -29,7 +29,8 @@ from gan_jax.run.files import write_file
 PROGRESS = {"d_real": "D(x)", "d_fake": "D(G(z))"}
 PROGRESS |= {"critic_real": "C(x)", "critic_fake": "C(G(z))"}
 PROGRESS |= {"d_loss": "d_loss", "g_loss": "g_loss", "value": "V"}
-PROGRESS |= {"modes": "modes", "classes": "classes"}  # where a grid was drawn
+# Where a sample grid was drawn.
+PROGRESS |= {"modes": "modes", "quality": "quality", "classes": "classes"}
 _COLUMNS, _BAR = 80, 12  # of a line of progress, and of the bar
 _BESIDE_BAR = _COLUMNS - _BAR - 1
 

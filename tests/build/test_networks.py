@@ -115,6 +115,17 @@ class misspelt:
 
     class Discrimnator(nn.Module):
         pass
+
+
+class batch_norm_per_example:
+    Generator = Generator
+
+    class Discriminator(nn.Module):
+        per_example = True
+
+        @nn.compact
+        def __call__(self, x, condition=None, *, train):
+            return nn.BatchNorm(not train)(nn.Dense(1)(x))
 """
 
 NNX = """
@@ -179,6 +190,7 @@ def built(model, **settings):
         ("linen.py:no_condition", r"has __call__\(self, x, \*, train\), and must have "),
         ("linen.py:batch_norm", r"the model's Generator, called with train=False, changes its statistics, as nn.BatchNorm does: pass it use_running_average=not train \(\S+linen.py:31\)"),
         ("linen.py:batch_norm_of_d", r"the model's Discriminator, called with train=False, changes"),
+        ("linen.py:batch_norm_per_example", r"Discriminator has per_example = True and normalises over the batch.*remove per_example"),
         ("linen.py:two_modes", r"Generator, called with train=False, has parameters that it has not with train=True"),
         ("linen.py:two_shapes", r"Generator returns shape \(4,\) with train=False for a batch of 4; it must return \(4, 2\)"),
         ("linen.py:raising", r"Discriminator fails: TypeError: dot_general .* \(\S+linen.py:68\)"),

@@ -54,9 +54,10 @@ def test_a_rejected_step_is_dumped_and_replayed(tmp_path, forks):
         "penalty_trap is not finite at step 5: the discriminator's update would" in why
     )
     assert "put NaN or infinity into d/params/Dense_0/bias, one of 6 of its 6" in why
-    assert why.endswith(
-        f"(replay it: the same command with --replay={path}/guard/000005)"
+    replay = (
+        f"(replay it: the same command with --replay={path}/guard/000005); a smaller"
     )
+    assert replay in why
     assert Checkpoints(path / "checkpoints").latest() == 4
     dump = path / "guard" / "000005"
     assert [p.name for p in path.joinpath("guard").iterdir()] == ["000005"]
@@ -227,7 +228,7 @@ def test_lost_modes_count_after_the_first_fifth_of_a_run():
 
 
 RECORD = {"d_real": 0.5, "d_fake": 0.5, "d_loss": 1, "g_loss": 1}
-RECORD |= {"d_grad_norm": 1, "g_grad_norm": 1}
+RECORD |= {"d_grad_norm": 1, "g_grad_norm": 1, "d_accuracy": 0.4}
 
 
 def see(watch, **first):
@@ -252,6 +253,13 @@ def test_a_failing_game_raises_an_alarm_after_three_lines(first, name):
         see(watch, **line)
         assert list(watch.active(0)) == [name] * due
         assert not watch.active(1)
+
+
+def test_a_discriminator_that_prefers_samples_raises_an_alarm():
+    watch = alarms.Alarms(config_of("ring", **{"guard.saturation": 2}), None)
+    for accuracy, due in ((0.05, 0), (0.3, 0), (0.0, 0), (0.05, 1)):
+        see(watch, d_accuracy=accuracy)
+        assert list(watch.active(0)) == ["inverted"] * due
 
 
 def test_a_critic_is_never_saturated():
