@@ -4,6 +4,7 @@ import errno
 import functools
 import inspect
 import os
+import re
 import sys
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -12,11 +13,13 @@ import jax
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
+from gan_jax import config as config_lib
 from gan_jax.build.names import no_bytecode
 from gan_jax.errors import UserError, one_line
 
 flags.disclaim_key_flags()  # --help of a command lists those that it has from here
 
+_KINDS = {"int": "a whole number", "float": "a number", "bool": "True or False"}
 NO_CONFIG = "give a config: --config=configs/mnist.py"
 
 
@@ -68,14 +71,18 @@ def _parsed(argv: list[str], parameters: Iterable[inspect.Parameter] = ()) -> li
     except UserError:
         raise
     except flags.Error as error:
-        if (
-            getattr(error, "flagname", "").startswith("config.")
-            and "config" in flags.FLAGS
-        ):
+        name = getattr(error, "flagname", "")
+        if name.startswith("config.") and "config" in flags.FLAGS:
             raise UserError(NO_CONFIG) from error
-        raise UserError(_joined(error)) from error
+        if name in config_lib.all_keys() and "config" in flags.FLAGS:
+            why = f"unknown flag --{name}: did you mean --config.{name}?"
+            raise UserError(why) from error
+        raise UserError(_kind(_joined(error))) from error
     except Exception as error:
-        # The config file fails, or lacks a key: ml_collections names the nearest one.
+        for arg in argv:
+            if arg.lstrip("-").startswith("config."):
+                config_lib.check_key(arg.partition(".")[2].partition("=")[0])
+        # The config file fails, or lacks a key.
         path = next((arg for arg in argv if arg.startswith("--config=")), "--config")
         raise UserError(f"{path.removeprefix('--')}: {_joined(error)}") from error
     _, *arguments = rest
@@ -88,6 +95,17 @@ def _parsed(argv: list[str], parameters: Iterable[inspect.Parameter] = ()) -> li
         missing = names[len(arguments)]
         raise UserError(f"the argument {missing} is missing; --help says what it is")
     return rest
+
+
+def _kind(message: str) -> str:
+    """Returns absl's message, with the kind of value that a flag needs for its own."""
+    found = re.match(r"flag --([\w.]+)=(.*?): ", message)
+    if not found or found[1] not in flags.FLAGS:
+        return message
+    name, value = found.groups()
+    kind = _KINDS.get(flags.FLAGS[name].flag_type())
+    key = name.removeprefix("config.")
+    return f"--{name}={value}: {key} must be {kind}" if kind else message
 
 
 def _config_first(argv: list[str]) -> list[str]:

@@ -195,10 +195,9 @@ def validate(config: ConfigDict) -> None:
 
 
 def _check_keys(values: dict) -> None:
-    known = _flat(default().to_dict())
-    for key in values.keys() - known.keys():
-        raise unknown("config key", key, known)
-    if missing := sorted(known.keys() - values.keys()):
+    for key in values:
+        check_key(key)
+    if missing := sorted(all_keys() - values.keys()):
         raise UserError(
             f"the config lacks {', '.join(missing)}: start it from "
             "gan_jax.config.default()"
@@ -206,6 +205,27 @@ def _check_keys(values: dict) -> None:
     for key, value in values.items():  # a None passes ml_collections' own types
         if value is None:
             raise UserError(f"{key} is None: it must have a value")
+
+
+def all_keys() -> set[str]:
+    """Returns the names of all keys, such as `loss` and `data.name`."""
+    return set(_flat(default().to_dict()))
+
+
+def check_key(key: str) -> None:
+    """Checks that there is a key of that name.
+
+    Raises:
+      UserError: there is none; names the nearest one.
+    """
+    known = all_keys()
+    if key.rpartition(".")[2] in ("learning_rate", "lr"):
+        raise UserError(
+            f"unknown config key {key!r}: it is an argument of the optimizer: "
+            "--config.optimizer='adam(learning_rate=...)'"
+        )
+    if not any(f"{other}.".startswith(f"{key}.") for other in known):
+        raise unknown("config key", key, known)
 
 
 def _check_ranges(values: dict) -> None:
@@ -236,11 +256,17 @@ def _check_ranges(values: dict) -> None:
         if not 0 <= values[key] < math.inf:
             raise UserError(f"{key} is {values[key]}: it must be a number from 0 on")
     for key in ("sample_every", "checkpoint_every"):
-        if values[key] % values["log_every"]:
-            raise UserError(
-                f"{key} is {values[key]}: it must be a multiple of log_every "
-                f"({values['log_every']})"
-            )
+        _check_multiple(key, values[key], values["log_every"])
+
+
+def _check_multiple(key: str, value: int, log_every: int) -> None:
+    if value % log_every:
+        multiple = log_every * max(1, round(value / log_every))
+        raise UserError(
+            f"{key} is {value}: it must be a multiple of log_every ({log_every}); set "
+            f"--config.{key}={multiple} or --config.log_every="
+            f"{math.gcd(value, log_every)}"
+        )
 
 
 def _check_batch(config: ConfigDict) -> None:

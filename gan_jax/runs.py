@@ -2,8 +2,8 @@
 
 DIR is a folder of runs, by default `runs`, or one run. Each run is a row: its config,
 the keys that its command changed, how far it is, whether it is `running`, `done` or
-`stopped`, its last metrics (the means over replicas), the alarms that last and the
-steps that a guard has rejected.
+`stopped`, its last metrics (of replicas, mean ± standard error), the alarms that last
+and the steps that a guard has rejected.
 `--json` prints one JSON object a line. It reads files only, and runs no code that they
 name. Exit status: 0 done, 2 there is no such folder.
 """
@@ -12,7 +12,6 @@ import datetime
 import json
 import math
 import shlex
-import statistics
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,11 +26,13 @@ from rich.text import Text
 from gan_jax import cli
 from gan_jax import config as config_lib
 from gan_jax.errors import UserError, printable
-from gan_jax.run import workdir
+from gan_jax.run import workdir, writers
 
 JSON = flags.DEFINE_bool("json", False, "Print one JSON object a line.")
 
-_METRICS = ("d_loss", "g_loss", "diversity", "modes")
+# What tells which of two runs is better; the losses, which do not, come last.
+_METRICS = ("d_real", "d_fake", "critic_real", "critic_fake", "modes", "quality")
+_METRICS += ("classes", "diversity", "d_loss", "g_loss")
 _TAIL = 2**20  # bytes of metrics.jsonl: the last lines are in it
 _WIDE = 160  # columns, where the output is no terminal
 
@@ -82,7 +83,7 @@ def describe(path: Path) -> dict[str, Any]:
     step, num_steps = record.get("step", 0), values["num_steps"]
     stopped = "done" if step >= num_steps else "stopped"
     name, changed = _experiment(content.get("start") or {}, values)
-    metrics = {key: _mean(record[key]) for key in _METRICS if key in record}
+    metrics = {key: _measured(record[key]) for key in _METRICS if key in record}
     dumps = sorted((path / "guard").glob("[0-9]*"))
     rejected = [f"rejected step {dump.name}" for dump in dumps]
     return {
@@ -92,7 +93,8 @@ def describe(path: Path) -> dict[str, Any]:
         "step": step,
         "num_steps": num_steps,
         "status": "running" if workdir.is_locked(path) else stopped,
-        "metrics": metrics,
+        "metrics": {key: mean for key, (mean, _) in metrics.items()},
+        "stderr": {key: x for key, (_, x) in metrics.items() if x is not None},
         "alarms": [*_names(record.get("alarms", [])), *rejected],
         "started": _started(path, content),
     }
@@ -143,10 +145,11 @@ def _experiment(start: dict, values: dict) -> tuple[str, dict[str, Any]]:
     return name, {key: values[key] for key in keys if key in values}
 
 
-def _mean(value: Any) -> float | None:
+def _measured(value: Any) -> tuple[float | None, float | None]:
+    """Returns a metric's mean over its finite values, and the standard error."""
     values = value if isinstance(value, list) else [value]
     finite = [x for x in values if isinstance(x, int | float) and math.isfinite(x)]
-    return statistics.fmean(finite) if finite else None
+    return writers.mean_and_error(finite) if finite else (None, None)
 
 
 def _names(alarms: list) -> list[str]:
@@ -168,34 +171,37 @@ def _started(path: Path, content: dict) -> str:
 
 
 def _print_table(found: list[dict]) -> None:
-    table = Table(box=None, pad_edge=False)
+    table = Table(box=None, padding=(0, 2, 1, 0), pad_edge=False)
     for title, how in (
         ("run", {"overflow": "fold", "ratio": 3}),
         ("config", {"overflow": "fold", "ratio": 3}),
         ("step", {"no_wrap": True}),
         ("status", {"overflow": "fold", "ratio": 1}),
-        ("last metrics", {"overflow": "fold", "ratio": 2}),
+        ("last metrics", {"no_wrap": True}),
     ):
         table.add_column(title, **how)
     for run in found:
-        changed = (f"{key}={workdir.short(x)}" for key, x in run["changed"].items())
-        metrics = (f"{key} {_shown(value)}" for key, value in run["metrics"].items())
+        changed = (f"{key}={value}" for key, value in run["changed"].items())
         cells = [
             Path(run["run"]).name,
             " ".join([run["config"], *changed]),
             f"{run['step']}/{run['num_steps']}",
             ", ".join([run["status"], *run["alarms"]]),
-            "  ".join(metrics),
         ]
-        table.add_row(*(Text(printable(cell)) for cell in cells))
+        metrics = Text("\n".join(_lines(run)))
+        table.add_row(*(Text(printable(cell)) for cell in cells), metrics)
     console = Console()
     if not console.is_terminal:
         console.width = _WIDE
     console.print(table)
 
 
-def _shown(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3g}"
+def _lines(run: dict) -> Iterator[str]:
+    """Returns a line for each metric, with the names of the line of progress."""
+    for key, mean in run["metrics"].items():
+        error = f" ± {run['stderr'][key]:.2g}" if key in run["stderr"] else ""
+        shown = "-" if mean is None else f"{mean:.3g}"
+        yield f"{writers.PROGRESS.get(key, key)} {shown}{error}"
 
 
 if __name__ == "__main__":

@@ -12,6 +12,9 @@ from gan_jax.data.toy import ring
 from gan_jax.run import workdir
 
 X = "-xxxxxxxxx"
+ADAM = "ring-adam-learning_rate0.0002-b10.5"
+LONG = {"num_steps": 123456, **dict.fromkeys("abcdefghijklm", "x" * 9), "replicas": 8}
+LONG |= {"seed": 3, "loss": "non_saturating"}
 NAMES = [
     ("configs/ring.py", {}, "ring"),
     ("configs/mnist.py:conditional", {"loss": "hinge"}, "mnist-conditional-hinge"),
@@ -22,8 +25,15 @@ NAMES = [
     ("ring.py", {"loss": "../a/my_losses.py:pearson"}, "ring-my_losses-pearson"),
     ("ring.py", {"penalties": "r1(weight=5), lecam"}, "ring-r1-weight5-lecam"),
     ("ring.py", {"data.data_dir": "/mnt/cats/"}, "ring-cats"),
-    ("ring.py", {"optimizer": "x" * 500}, "ring-" + "x" * 30),
-    ("ring.py", dict.fromkeys("abcdefghijklm", "x" * 9), "ring" + 9 * X + X[:6]),
+    ("ring.py", {"optimizer": "x" * 500}, "ring"),  # no word of it fits
+    ("ring.py", dict.fromkeys("abcdefghijklm", "x" * 9), "ring" + 9 * X),
+    (
+        "ring.py",
+        LONG,
+        "ring-non_saturating-seed3-replicas8" + 4 * X + "-num_steps123456",
+    ),
+    ("ring.py", {"loss": "y" * 90, "seed": 3}, f"ring-{'y' * 90}-seed3"),
+    ("ring.py", {"optimizer": "adam(learning_rate=0.0002, b1=0.5)"}, ADAM),
 ]
 
 
@@ -82,6 +92,7 @@ def test_runs_are_listed(forks, folder):
     assert (run["config"], run["changed"]) == ("ring:conditional", {"loss": "hinge"})
     assert (run["step"], run["num_steps"], run["status"]) == (6, 9, "stopped")
     assert run["metrics"] == {"d_loss": 2.5, "diversity": 0.5}  # the last of each
+    assert run["stderr"] == {"d_loss": 0.5}  # s / sqrt(n) of 2 and 3
     assert run["alarms"] == []  # the alarm did not last
     run = found["done"]
     assert (run["config"], run["changed"]) == ("ring", {"seed": 3})
@@ -104,7 +115,10 @@ def test_runs_are_shown_in_a_table(forks, folder):
     cells = [re.split(r"\s{2,}", row.strip()) for row in rows]
     assert cells[0][:4] == ["done", "ring seed=3", "9/9", alarms]
     assert cells[1][:4] == ["stopped", "ring:conditional loss=hinge", "6/9", "stopped"]
-    assert cells[1][4:] == ["d_loss 2.5", "diversity 0.5"]
+    assert cells[1][4:] == ["diversity 0.5"]
+    assert out.splitlines()[out.splitlines().index(rows[1]) + 1].split() == [
+        *("d_loss", "2.5", "±", "0.5")
+    ]
     assert cells[2][0] == "from a program"
     status, out, _ = forks("runs", str(folder / "done"), "--json")  # one run
     assert json.loads(out)["step"] == 9

@@ -1,6 +1,7 @@
 """Alarms: the signs that a run which goes on has failed."""
 
 import functools
+import re
 from typing import Any
 
 import numpy as np
@@ -87,7 +88,7 @@ class Reference:
           generator that has collapsed to one example. For a source with `centres` and
           `scale`, `modes` and `quality`, see `metrics.modes.Coverage`. For data with
           classes that nearest neighbours tell apart, `classes`, how many of them have
-          samples, and if there are at most 20, `share_CLASS` of each.
+          samples, and if there are at most 20, `share_NAME` of each, or its number.
         """
         found = {"diversity": spread(samples) / max(self.spread, 1e-12)}
         if centres := getattr(self._source, "centres", None):
@@ -98,7 +99,8 @@ class Reference:
             shares = classes.shares(labels, self._num_classes)
             found["classes"] = int((shares > 0).sum())
             if len(shares) <= _MAX_SHARES:
-                found |= {f"share_{i}": float(x) for i, x in enumerate(shares)}
+                each = zip(self._names, shares, strict=True)
+                found |= {f"share_{name}": float(x) for name, x in each}
         return found
 
     def covered(self, found: dict[str, float]) -> float:
@@ -111,6 +113,15 @@ class Reference:
     def _num_classes(self) -> int:
         condition = self._source.info.condition
         return condition.num_classes if isinstance(condition, Classes) else 0
+
+    @functools.cached_property
+    def _names(self) -> list[str]:
+        """Names of the classes for metrics, their numbers if these tell them apart."""
+        given = self._source.info.condition.names
+        safe = [re.sub(r"[^\w.-]+", "_", name).strip("_") for name in given]
+        if len(set(safe) - {""}) == self._num_classes:
+            return safe
+        return [str(i) for i in range(self._num_classes)]
 
     @functools.cached_property
     def _labelled(self) -> tuple[np.ndarray, np.ndarray] | None:

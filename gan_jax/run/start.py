@@ -72,28 +72,43 @@ def summary(config: ConfigDict, info: Info, state: TrainState, step: int) -> lis
       step: from which the run trains.
     """
     g, d = (_count(_parameters(player)) for player in (state.g, state.d))
-    first = f"resuming from step {step:,} of " if step else ""
-    training = f"{first}{config.num_steps:,} steps, batch size {config.batch_size:,}"
     last = config.seed + config.replicas - 1
     seeds = f"{config.replicas} replicas, seeds {config.seed} to {last}"
     return [
         f"devices: {devices()}",
         f"data: {_data(info, config.conditional)}",
         f"model: {config.model}, G has {g} parameters, D {d}",
-        f"training: {training}{f', {seeds}' if config.replicas > 1 else ''}",
+        f"training: {_training(config, step)}"
+        f"{f', {seeds}' if config.replicas > 1 else ''}",
         *([f"note: {info.note}"] if info.note else []),
     ]
 
 
+def _training(config: ConfigDict, step: int) -> str:
+    """Returns how long a run trains, or what makes a finished one train longer."""
+    if step < config.num_steps:
+        first = f"resuming from step {step:,} of " if step else ""
+        return f"{first}{config.num_steps:,} steps, batch size {config.batch_size:,}"
+    # A schedule that ends with the run gives other steps if that is longer.
+    constant = config.schedule.startswith("constant")
+    return (
+        f"finished already, at step {step:,}; to train longer: --config.num_steps=N"
+        f"{'' if constant else ' --override_config'}"
+    )
+
+
 def _data(info: Info, conditional: bool) -> str:
-    number = f"{info.num_examples:,}" if info.num_examples else "endless"
-    parts = [info.name, f"{number} examples of shape {info.example.shape}"]
+    number, shape = info.num_examples, info.example.shape
+    examples = f"{number:,} examples of shape" if number else "drawn without end, shape"
+    text = f"{info.name}, {examples} {shape}"
+    if info.condition is None:
+        return text
     if isinstance(info.condition, Classes):
-        unused = "" if conditional else " (not used)"
-        parts.append(f"{info.condition.num_classes} classes{unused}")
-    elif info.condition is not None:
-        parts.append(f"conditions of shape {info.condition.shape}")
-    return ", ".join(parts)
+        conditions = f"{info.condition.num_classes} classes"
+    else:
+        conditions = f"conditions of shape {info.condition.shape}"
+    unused = "" if conditional else ", not used: conditional is False"
+    return f"{text}; {conditions}{unused}"
 
 
 def _parameters(player: Player) -> int:

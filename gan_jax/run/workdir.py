@@ -29,7 +29,10 @@ from gan_jax.run.files import write_file
 LOCK = "lock"
 # Overrides that tell no experiment from another.
 _UNTOLD = ("log_every", "sample_every", "checkpoint_every", "keep_checkpoints", "chunk")
-_WORD, _NAME = 30, 100  # letters of one override, and of a name without its time
+# Overrides that tell most, in this order; their text is never cut short.
+_FIRST = ("loss", "seed", "replicas")
+_WORD, _NAME = 30, 100  # letters of another one, and of a name without its time
+_LONGEST = 150  # letters of what comes first; file systems allow a name 255 bytes
 _HISTORY = 20  # starts that config.json remembers: the first, and the last ones
 LIBRARIES = ("gan_jax", "jax", "jaxlib", "flax", "optax", "numpy")
 
@@ -40,12 +43,17 @@ def name(config_path: str, overrides: dict[str, Any]) -> Path:
     Args:
       config_path: of the config file, with its variant if it has one.
       overrides: the keys that were given other values than the file's. How often
-        something is written is left out.
+        something is written is left out. The loss, the seed and the replicas come
+        first, the number of steps last. What is too long loses words between them.
     """
     file, _, variant = config_path.partition(":")
-    told = (item for item in overrides.items() if item[0] not in _UNTOLD)
-    words = [Path(file).stem, variant, *(_word(*item) for item in told)]
-    text = "-".join(filter(None, map(_safe, words)))[:_NAME].strip("-")
+    words = {k: _safe(_word(k, x)) for k, x in overrides.items() if k not in _UNTOLD}
+    last = words.pop("num_steps", "")
+    first = [words.pop(key) for key in _FIRST if key in words]
+    start = _cut(_joined(_safe(Path(file).stem), _safe(variant), *first), _LONGEST)
+    middle = _joined(*(_cut(word, _WORD) for word in words.values()))
+    middle = _cut(middle, _NAME - len(_joined(start, last)) - 1)
+    text = _joined(start, middle, last)
     now = datetime.datetime.now()
     return Path("runs") / f"{text}-{now:%Y%m%d-%H%M%S}-{now.microsecond // 1000:03d}"
 
@@ -54,20 +62,27 @@ def _word(key: str, value: Any) -> str:
     """Returns a few letters for one override: `hinge`, `seed3`, `no_fallback`."""
     key = key.rpartition(".")[2]
     if isinstance(value, str) and value:
-        return short(value)
+        # Of a file, the stem stands for its path.
+        return re.sub(r"[^\s,()='\"]*/|\.py\b", "", value.rstrip("/"))
     if isinstance(value, bool) or value == "":
         return key if value else f"no_{key}"
     return f"{key}{value}"
 
 
-def short(value: Any) -> str:
-    """Returns the text of a config's value, with the stems of files for their paths."""
-    return re.sub(r"[^\s,()='\"]*/|\.py\b", "", str(value).rstrip("/"))
-
-
 def _safe(text: str) -> str:
     """Replaces what a file name, or a command line, should not contain."""
-    return re.sub(r"[^\w.]+", "-", text.replace("=", "")).strip("-.")[:_WORD]
+    return re.sub(r"[^\w.]+", "-", text.replace("=", "")).strip("-.")
+
+
+def _joined(*words: str) -> str:
+    return "-".join(filter(None, words))
+
+
+def _cut(text: str, room: int) -> str:
+    """Drops whole words at the end, so that at most `room` letters are left."""
+    if len(text) <= room:
+        return text
+    return text[: max(room, 0) + 1].rpartition("-")[0]
 
 
 def check(path: Path, what: str = "workdir") -> None:

@@ -13,8 +13,9 @@ from runs import ROOT, assert_same_run, config_of, records, states_of
 from gan_jax import data, from_config
 from gan_jax.algorithm.keys import purpose_key
 from gan_jax.algorithm.replicas import root_keys
-from gan_jax.algorithm.spaces import Points
+from gan_jax.algorithm.spaces import Classes, Points
 from gan_jax.data.feed import open_feed
+from gan_jax.data.source import InMemory, Info
 from gan_jax.devices import mesh as devices
 from gan_jax.errors import Stopped, UserError
 from gan_jax.run import alarms, dumps, workdir
@@ -281,6 +282,25 @@ def test_classes_of_samples_are_those_of_their_neighbours():
     assert (found["share_3"], found["share_7"]) == pytest.approx((1 / 3, 2 / 3))
     assert reference.covered(found) == 0.2
     assert sum(found[f"share_{i}"] for i in range(10)) == pytest.approx(1)
+
+
+@pytest.mark.parametrize(
+    ("names", "keys"),
+    [
+        ((), ["share_0", "share_1"]),
+        (("cat", "T-shirt/top"), ["share_cat", "share_T-shirt_top"]),
+        (("a b", "a/b"), ["share_0", "share_1"]),  # alike, once they are safe
+        (("a", "?"), ["share_0", "share_1"]),
+    ],
+)
+def test_shares_of_classes_have_their_names(names, keys):
+    points = np.repeat([0.0, 9.0], 50)[:, None].astype(np.float32)
+    about = {"name": "x", "num_examples": 100, "fingerprint": ""}
+    info = Info(example=Points((1,)), condition=Classes(2, names), **about)
+    source = InMemory(info, points, np.repeat([0, 1], 50).astype(np.int32))
+    found = alarms.Reference(source).measure(points[:80])
+    assert [found[key] for key in keys] == pytest.approx([5 / 8, 3 / 8])
+    assert [*found] == ["diversity", "classes", *keys]
 
 
 def test_no_classes_where_neighbours_do_not_tell_them():

@@ -4,7 +4,10 @@ import os
 import subprocess
 
 import pytest
+from runs import config_of
 
+from gan_jax.algorithm.spaces import Classes, Points
+from gan_jax.data.source import Info
 from gan_jax.run import start, workdir
 
 OLD = {"config": {"loss": "hinge"}, "data": {"name": "a", "fingerprint": ""}}
@@ -60,6 +63,45 @@ def test_a_start_names_the_commit_of_the_current_folder(tmp_path, monkeypatch):
     assert start.describe(0)["git"] == about | {"dirty": True}
     monkeypatch.setenv("PATH", "")
     assert "git" not in start.describe(0)
+
+
+RING8 = Info("ring", Points((2,)), Classes(8), 0, "")
+FINITE = Info("a", Points((3,)), None, 4000, "")
+
+
+@pytest.mark.parametrize(
+    ("info", "conditional", "text"),
+    [
+        (RING8, True, "ring, drawn without end, shape (2,); 8 classes"),
+        (
+            RING8,
+            False,
+            "ring, drawn without end, shape (2,); 8 classes, not used: conditional is "
+            "False",
+        ),
+        (FINITE, False, "a, 4,000 examples of shape (3,)"),
+    ],
+)
+def test_the_data_are_told_in_a_line(info, conditional, text):
+    assert start._data(info, conditional) == text
+
+
+@pytest.mark.parametrize(
+    ("step", "schedule", "text"),
+    [
+        (0, "constant", "4,000 steps, batch size 256"),
+        (50, "linear", "resuming from step 50 of 4,000 steps, batch size 256"),
+        (
+            4000,
+            "constant(warmup=9)",
+            "finished already, at step 4,000; to train longer: --config.num_steps=N",
+        ),
+        (4000, "linear", "--config.num_steps=N --override_config"),
+    ],
+)
+def test_a_resumed_run_tells_whether_it_is_finished(step, schedule, text):
+    config = config_of("ring", num_steps=4000, batch_size=256, schedule=schedule)
+    assert start._training(config, step).endswith(text)
 
 
 @pytest.mark.parametrize(

@@ -213,11 +213,11 @@ def test_a_start_says_what_runs(make, tmp_path, capfd):
     train(config, tmp_path)
     # 100 latents, or 64 pixels, to two layers of 100 units, to pixels or a logit.
     g, d = 101 * 100 + 101 * 100 + 101 * 64, 65 * 100 + 101 * 100 + 101
-    data = "idx:mnist[train], 300 examples of shape (8, 8, 1), 10 classes (not used)"
+    data = "idx:mnist[train], 300 examples of shape (8, 8, 1); 10 classes, not "
     assert capfd.readouterr().err.splitlines()[:5] == [
         f"workdir: {tmp_path}",
         f"devices: {jax.device_count()} cpu",
-        f"data: {data}",
+        f"data: {data}used: conditional is False",
         f"model: mlp, G has {g / 1e3:.3g} K parameters, D {d / 1e3:.3g} K",
         "training: 2 steps, batch size 4, 2 replicas, seeds 0 to 1",
     ]
