@@ -72,14 +72,11 @@ def summary(config: ConfigDict, info: Info, state: TrainState, step: int) -> lis
       step: from which the run trains.
     """
     g, d = (_count(_parameters(player)) for player in (state.g, state.d))
-    last = config.seed + config.replicas - 1
-    seeds = f"{config.replicas} replicas, seeds {config.seed} to {last}"
     return [
         f"devices: {devices()}",
         f"data: {_data(info, config.conditional)}",
         f"model: {config.model}, G has {g} parameters, D {d}",
-        f"training: {_training(config, step)}"
-        f"{f', {seeds}' if config.replicas > 1 else ''}",
+        f"training: {_training(config, step)}",
         *([f"note: {info.note}"] if info.note else []),
     ]
 
@@ -88,7 +85,12 @@ def _training(config: ConfigDict, step: int) -> str:
     """Returns how long a run trains, or what makes a finished one train longer."""
     if step < config.num_steps:
         first = f"resuming from step {step:,} of " if step else ""
-        return f"{first}{config.num_steps:,} steps, batch size {config.batch_size:,}"
+        last = config.seed + config.replicas - 1
+        seeds = f", {config.replicas} replicas, seeds {config.seed} to {last}"
+        return (
+            f"{first}{config.num_steps:,} steps, batch size {config.batch_size:,}"
+            f"{seeds if config.replicas > 1 else ''}"
+        )
     # A schedule that ends with the run gives other steps if that is longer.
     constant = config.schedule.startswith("constant")
     return (

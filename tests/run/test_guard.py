@@ -15,7 +15,7 @@ from gan_jax.algorithm.keys import purpose_key
 from gan_jax.algorithm.replicas import root_keys
 from gan_jax.algorithm.spaces import Classes, Points
 from gan_jax.data.feed import open_feed
-from gan_jax.data.source import InMemory, Info
+from gan_jax.data.source import Info, InMemory
 from gan_jax.devices import mesh as devices
 from gan_jax.errors import Stopped, UserError
 from gan_jax.run import alarms, dumps, workdir

@@ -65,21 +65,30 @@ def test_a_start_names_the_commit_of_the_current_folder(tmp_path, monkeypatch):
     assert "git" not in start.describe(0)
 
 
-RING8 = Info("ring", Points((2,)), Classes(8), 0, "")
-FINITE = Info("a", Points((3,)), None, 4000, "")
+def info_of(shape, condition, num_examples):
+    return Info(
+        name="a",
+        example=Points(shape),
+        condition=condition,
+        num_examples=num_examples,
+        fingerprint="",
+    )
+
+
+RING8 = info_of((2,), Classes(8), 0)
 
 
 @pytest.mark.parametrize(
     ("info", "conditional", "text"),
     [
-        (RING8, True, "ring, drawn without end, shape (2,); 8 classes"),
+        (RING8, True, "a, drawn without end, shape (2,); 8 classes"),
         (
             RING8,
             False,
-            "ring, drawn without end, shape (2,); 8 classes, not used: conditional is "
+            "a, drawn without end, shape (2,); 8 classes, not used: conditional is "
             "False",
         ),
-        (FINITE, False, "a, 4,000 examples of shape (3,)"),
+        (info_of((3,), None, 4000), False, "a, 4,000 examples of shape (3,)"),
     ],
 )
 def test_the_data_are_told_in_a_line(info, conditional, text):
