@@ -195,9 +195,10 @@ def validate(config: ConfigDict) -> None:
 
 
 def _check_keys(values: dict) -> None:
-    for key in values:
+    known = all_keys()
+    for key in values.keys() - known:
         check_key(key)
-    if missing := sorted(all_keys() - values.keys()):
+    if missing := sorted(known - values.keys()):
         raise UserError(
             f"the config lacks {', '.join(missing)}: start it from "
             "gan_jax.config.default()"
