@@ -33,47 +33,59 @@ from gan_jax.run.restore import load
 
 WORKDIR = cli.workdir_flag()
 NUM = flags.DEFINE_integer(
-    "num", None, "How many examples; by default a grid that is nearly square."
+    "num", None, "How many examples to draw; by default enough for a square grid."
 )
 OUT = flags.DEFINE_string(
     "out", None, "The PNG file to write; by default one in WORKDIR/drawn."
 )
 OUTDIR = flags.DEFINE_string(
-    "outdir", None, "A new folder for one PNG of each example and samples.npz."
+    "outdir", None, "A new folder to write one PNG per example and samples.npz to."
 )
 VIDEO = flags.DEFINE_string(
-    "video", None, "A walk through the latents, to write as FILE.webp or FILE.gif."
+    "video", None, "Write a walk through the latents to this FILE.webp or FILE.gif."
 )
 FRAMES = flags.DEFINE_integer(
-    "frames", None, "Of the video; by default a second from one latent to the next."
+    "frames", None, "Number of frames of the video; by default one second per latent."
 )
 FPS = flags.DEFINE_integer("fps", 25, "Frames per second of the video.")
-SEED = flags.DEFINE_integer("seed", 0, "Of the latents.")
+SEED = flags.DEFINE_integer("seed", 0, "The seed from which latents are drawn.")
 SEEDS = flags.DEFINE_string(
-    "seeds", None, "One example for each of these seeds, e.g. 0-99 or 3,7,10-20."
+    "seeds", None, "Draw one example for each of these seeds, e.g. 0-99 or 3,7,10-20."
 )
-REPLICA = flags.DEFINE_integer("replica", 0, "Which of a run's replicas, from 0 on.")
-STEP = flags.DEFINE_integer("step", None, "Which checkpoint; by default the newest.")
+REPLICA = flags.DEFINE_integer(
+    "replica", 0, "The replica to sample from; the first is 0."
+)
+STEP = flags.DEFINE_integer(
+    "step", None, "The step of the checkpoint; default: newest."
+)
 LABELS = flags.DEFINE_list(
-    "labels", [], "Classes by name or number, a row or more each, e.g. relief,3."
+    "labels",
+    [],
+    "Classes to draw, by name or number, e.g. relief,3; each has its own rows.",
 )
 CAPTIONS = flags.DEFINE_bool("captions", False, "Name the class below each image.")
 CONDITION = flags.DEFINE_string(
     "condition",
     None,
-    "Conditions that are no classes: an .npy file of stored values, used in turn.",
+    "An .npy file with conditions other than classes, as stored; used in turn.",
 )
-INTERPOLATE = flags.DEFINE_bool("interpolate", False, "Rows between two latents each.")
+INTERPOLATE = flags.DEFINE_bool(
+    "interpolate", False, "Interpolate between two latents in each row."
+)
 TRUNCATION = flags.DEFINE_float(
-    "truncation", 1.0, "Central mass of the prior to draw from, in (0, 1]."
+    "truncation",
+    1.0,
+    "Draw latents from the central part of the prior with this probability.",
 )
 MODEL = flags.DEFINE_string(
     "model",
     None,
-    "The run's model where that is your own file; it is loaded from here.",
+    "The file of the run's model, if it is your own; its code is run.",
 )
 OPTIMIZER = flags.DEFINE_list(
-    "optimizer", [], "Likewise its optimizers, where they are not optax's own."
+    "optimizer",
+    [],
+    "The FILE:NAME of the run's optimizers, if they are not from optax.",
 )
 
 _EXCLUSIVE = (

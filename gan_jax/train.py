@@ -3,10 +3,10 @@
 A run leaves its config, metrics, samples and checkpoints in `--workdir`. The same
 command again resumes it from its last checkpoint, bit for bit. Without `--workdir` the
 folder is `runs/<config>-<overrides>-<time>`; `python -m gan_jax.runs` lists those.
-`--config.replicas=N` trains N seeds at once; the same command on several hosts makes
-one run of them. `--replay=DIR/guard/STEP` replays a step that a guard has rejected.
-Exit status: 0 done, 2 bad input, 3 stopped by a guard, 4 the disk is full, 143 saved
-after SIGTERM (130 after SIGINT).
+`--config.replicas=N` trains N seeds at once. The same command, started on several
+hosts, trains one run on all of them. `--replay=DIR/guard/STEP` replays a step that a
+guard has rejected. Exit status: 0 done, 2 bad input, 3 stopped by a guard, 4 the disk
+is full, 143 saved after SIGTERM (130 after SIGINT).
 """
 
 from pathlib import Path
@@ -23,12 +23,14 @@ from gan_jax.run.training import train
 CONFIG = cli.config_flag()
 WORKDIR = cli.workdir_flag()
 OVERRIDE = flags.DEFINE_bool(
-    "override_config", False, "Resume in a workdir although its config differs."
+    "override_config", False, "Resume even if the config differs from the workdir's."
 )
-REPLAY = flags.DEFINE_string("replay", "", "A folder DIR/guard/STEP to replay.")
-COORDINATOR = flags.DEFINE_string("coordinator", "", "HOST:PORT of the first host.")
-NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "How many hosts there are.")
-PROCESS_ID = flags.DEFINE_integer("process_id", None, "Which this is, from 0 on.")
+REPLAY = flags.DEFINE_string(
+    "replay", "", "Replay the step in this folder, DIR/guard/STEP."
+)
+COORDINATOR = flags.DEFINE_string("coordinator", "", "The first host, HOST:PORT.")
+NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "The number of hosts.")
+PROCESS_ID = flags.DEFINE_integer("process_id", None, "This host's number, from 0.")
 
 
 def main() -> int:

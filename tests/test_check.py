@@ -15,6 +15,7 @@ from gan_jax.objective.losses import non_saturating as right
 
 swapped = right._replace(d=lambda r, f: softplus(r) + softplus(-f))
 g_swapped = right._replace(g=lambda f, r: softplus(f))
+d_constant = right._replace(d=lambda r, f: 0 * r)
 g_constant = right._replace(g=lambda f, r: 0 * f)
 naive = right._replace(d=lambda r, f: -jnp.log(sigmoid(r)) - jnp.log(1 - sigmoid(f)))
 scalar = right._replace(d=lambda r, f: right.d(r, f).mean())
@@ -37,13 +38,22 @@ def mine(tmp_path_factory):
 @pytest.mark.parametrize(
     ("name", "failed", "found"),
     [
-        ("swapped", {"D's gradient", "Dirac-GAN", STABLE}, "0.5 by real logits, -0.5"),
+        (
+            "swapped",
+            {"D's gradient", "equilibrium", "Dirac-GAN", STABLE},
+            "0.5 by real logits, -0.5",
+        ),
         ("g_swapped", {"G's gradient", "Dirac-GAN", STABLE}, "0.5 at l*, 4.5e-05"),
-        ("g_constant", {"G's gradient"}, "0 at l*, 0 where D is sure"),
+        ("g_constant", {"G's gradient", "Dirac-GAN", STABLE}, "±0i: not valid, as G's"),
+        (
+            "d_constant",
+            {"D's gradient", "equilibrium", "Dirac-GAN", STABLE},
+            "curvature 0: not valid, as D's gradient failed",
+        ),
         ("naive", {FINITE}, "is nan at real -1e+04"),
         ("scalar", {"shapes"}, "d returns () for a batch of 1, not (1,)"),
         ("concave", {"equilibrium"}, "slope 0, curvature -0.5"),
-        ("saddle", {"equilibrium"}, "l* is no minimum among constants"),
+        ("saddle", {"equilibrium"}, "a constant near l* has a lower"),
         ("greedy", {"fixed point of D", "equilibrium"}, "none"),
         ("drawn", {"shapes"}, "d as drawn returns (1, 1) for a batch of 1, not (1,)"),
     ],

@@ -343,7 +343,7 @@ def test_the_notebook_page_runs_as_printed(monkeypatch, capsys):
     small = functools.partial(gan_jax.build, model="mlp", **SMALL)
     monkeypatch.setattr(gan_jax, "build", small)
     *shown, _ = blocks("notebook.md", "python")  # the last needs a run on disk
-    plain, conditional, loop, judge, seeds, export = shown
+    plain, conditional, loop, players, judge, seeds, export = shown
     names = {}
     exec(plain, names)
     assert names["samples"].shape == (16, 28, 28, 1)
@@ -354,6 +354,9 @@ def test_the_notebook_page_runs_as_printed(monkeypatch, capsys):
     exec(loop, names)
     assert names["state"].step == 101
     assert len(capsys.readouterr().out.splitlines()) == 4
+    exec(players, names)
+    assert names["state"].step == 151
+    assert np.isfinite([*map(float, capsys.readouterr().out.split())]).all()
     exec(judge, names)
     assert (names["real"].shape, names["fake"].shape) == ((128,), (16,))
     exec(seeds, names)

@@ -192,7 +192,7 @@ def constrained(gan: GAN, params, step: Array):
 def equilibrium(gan: GAN, real_logits: Array, fake_logits: Array) -> Metrics:
     """Returns what shows the distance from the equilibrium D = 1/2, V = -log 4.
 
-    A critic, whose logits are no log-odds, has neither D(x) nor V: its mean values
+    A critic, whose logits are not log-odds, has neither D(x) nor V: its mean values
     meet at the equilibrium, where it ranks half of the pairs rightly.
     """
     if not gan.log_odds:

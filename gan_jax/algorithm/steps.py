@@ -51,7 +51,7 @@ def d_step(
       E log D(x) + E log(1 - D(G(z))), `d_real`, the mean D(x), `d_fake`, the mean
       D(G(z)), `d_accuracy`, each penalty's mean, `penalty_NAME`, and the norms of the
       gradient, `d_grad_norm`, and of the new parameters, `d_param_norm`. With a loss
-      whose logits are no log-odds, `critic_real` and `critic_fake`, the mean logits,
+      whose logits are not log-odds, `critic_real` and `critic_fake`, the mean logits,
       take the place of `value`, `d_real` and `d_fake`, and `d_accuracy` is the share
       of pairs of a real and a generated example in which the real one has the greater
       logit.

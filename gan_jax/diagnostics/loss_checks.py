@@ -18,9 +18,17 @@ from gan_jax.errors import one_line
 from gan_jax.objective.losses import Loss
 
 GAMMA = 1.0  # the weight of R1
-SURE = 10.0  # the distance from the fixed point of the logits of a D that is sure
-SATURATING = 0.1  # G saturates if less of its gradient at l* is left where D is sure
+SURE = 10.0  # the distance from l* of the logits of a confident D
+SATURATING = 0.1  # G saturates if D, once confident, leaves less of G's gradient
 ROUNDING = 1e-4
+STABLE = f"Dirac-GAN, R1({GAMMA:g})"
+# The checks that a check builds on: a player without a gradient plays no game, which
+# is at rest at any point.
+RESTS_ON = {
+    "equilibrium": ("D's gradient",),
+    "Dirac-GAN": ("D's gradient", "G's gradient"),
+    STABLE: ("D's gradient", "G's gradient"),
+}
 
 
 class Verdict(NamedTuple):
@@ -43,7 +51,7 @@ def examine(loss: Loss) -> dict[str, Verdict]:
 
     Returns:
       The verdicts by the names of the checks. A check that raises has failed, with the
-      exception as its reason.
+      exception as its reason. A check also fails if one that it rests on has failed.
     """
     point = _tried(game.fixed_point, loss)
     logit = point.logit if isinstance(point, FixedPoint) else 0.0
@@ -55,9 +63,19 @@ def examine(loss: Loss) -> dict[str, Verdict]:
         "equilibrium": lambda: _equilibrium(loss, logit),
         "G's gradient": lambda: _g_gradient(loss, logit),
         "Dirac-GAN": lambda: _dirac(loss, logit, 0.0),
-        f"Dirac-GAN, R1({GAMMA:g})": lambda: _dirac(loss, logit, GAMMA),
+        STABLE: lambda: _dirac(loss, logit, GAMMA),
     }
-    return {name: _verdict(check) for name, check in checks.items()}
+    verdicts = {name: _verdict(check) for name, check in checks.items()}
+    return {name: _rested(name, verdicts) for name in verdicts}
+
+
+def _rested(name: str, verdicts: dict[str, Verdict]) -> Verdict:
+    """Returns a verdict, failed if a check that it rests on has failed."""
+    passed, found = verdicts[name]
+    bad = [other for other in RESTS_ON.get(name, ()) if not verdicts[other].passed]
+    if passed and bad:
+        return Verdict(False, f"{found}: not valid, as {' and '.join(bad)} failed")
+    return verdicts[name]
 
 
 def _verdict(check: Callable[[], Verdict]) -> Verdict:
@@ -106,7 +124,7 @@ def _finite(loss: Loss) -> Verdict:
             if not np.isfinite(value):
                 where = f"at real {_short(real)}, fake {_short(fake)}"
                 return Verdict(False, f"{name} is {value} {where}")
-    return Verdict(True, "values and gradients")
+    return Verdict(True, "all values and gradients")
 
 
 def _d_gradient(loss: Loss, logit: float) -> Verdict:
@@ -116,11 +134,11 @@ def _d_gradient(loss: Loss, logit: float) -> Verdict:
     reals, fakes = (np.ravel(x) for x in slopes(*near))
     found = f"{_short(reals[0])} by real logits, {_short(fakes[0])} by fake"
     if not reals[0] < 0 < fakes[0]:
-        why = "they must be below and above 0; d takes (real, fake)"
+        why = "the first must be < 0, the second > 0; d takes (real, fake)"
         return Verdict(False, f"{found}: {why}")
     wrong = int(((reals > ROUNDING) | (fakes < -ROUNDING)).sum())
     if wrong:
-        return Verdict(False, f"{found}; of a wrong sign at {wrong} of 64 logits near")
+        return Verdict(False, f"{found}; wrong sign at {wrong} of 64 nearby logits")
     return Verdict(True, found)
 
 
@@ -128,7 +146,7 @@ def _fixed_point(loss: Loss, point: FixedPoint | Exception | None) -> Verdict:
     if isinstance(point, Exception):
         raise point
     if point is None:
-        return Verdict(False, "none: D gains from one and the same logit for all")
+        return Verdict(False, "none: no constant logit in [-30, 30] is stationary")
     logits = np.full(1, point.logit, np.float32)
     mean = float(jax.jit(lambda *logits: loss.d(*logits).mean())(logits, logits))
     probability = 1 / (1 + np.exp(-point.logit))
@@ -151,9 +169,9 @@ def _equilibrium(loss: Loss, logit: float) -> Verdict:
     perturbed = jax.jit(jax.vmap(lambda h: game.perturbed(loss, logit, h)))
     slopes, curvatures = map(np.asarray, perturbed(h))
     slope, curvature = np.abs(slopes).max(), curvatures[1:].min()
-    found = f"slope {_short(slope)}, curvature {_short(curvature)} as D begins to tell"
+    found = f"D's loss has slope {_short(slope)}, curvature {_short(curvature)}"
     if curvatures[0] < -ROUNDING:
-        return Verdict(False, f"{found}; l* is no minimum among constants")
+        return Verdict(False, f"{found}; a constant near l* has a lower loss")
     return Verdict(bool(slope <= ROUNDING and curvature >= -ROUNDING), found)
 
 
@@ -165,7 +183,7 @@ def _g_gradient(loss: Loss, logit: float) -> Verdict:
     lead = np.array([[0.0], [SURE]], np.float32)
     slopes = jax.jit(jax.vmap(lambda *logits: game.g_slopes(loss, *logits)))
     here, sure = np.ravel(slopes(logit - lead, logit + lead)).tolist()
-    found = f"{_short(here)} at l*, {_short(sure)} where D is sure"
+    found = f"{_short(here)} at l*, {_short(sure)} if D is confident"
     if here > ROUNDING or (here > -ROUNDING and sure > -ROUNDING):
         why = "G must push fake logits up; g takes (fake, real)"
         return Verdict(False, f"{found}: {why}")

@@ -45,7 +45,8 @@ def load(
       replica: which of its replicas.
       model: the file or dotted path of the run's model, if that is no module of
         gan_jax.models. It may be elsewhere than when the run was made.
-      optimizers: likewise those that are not optax's own.
+      optimizers: the files or dotted paths of the run's optimizers that are not
+        optax's own.
 
     Returns:
       Its GAN, and the state of that replica alone.
@@ -59,7 +60,7 @@ def load(
     if not (path / "checkpoints").is_dir():
         raise UserError(f"the run {path} has no checkpoint yet")
     if not 0 <= replica < num:
-        valid = f"replicas 0 ... {num - 1}" if num > 1 else "replica 0 alone"
+        valid = f"replicas 0 ... {num - 1}" if num > 1 else "only replica 0"
         raise UserError(f"--replica={replica}: the run {path} has {valid}")
     device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     like = devices.placed(shapes, jax.tree.map(lambda _: device, shapes))
@@ -137,6 +138,6 @@ def _allowed(kind: str, name: str, codes: Sequence[str]) -> str:
         if os.path.basename(code) == os.path.basename(name):
             return code
     raise UserError(
-        f"the run's {kind} is {name}, which is code of its own: give --{kind}={name}, "
-        "or where you have it, if it may be run"
+        f"the run's {kind} is {name}, code from outside of gan_jax: if you trust "
+        f"it, give --{kind}={name}, or the path of your copy"
     )

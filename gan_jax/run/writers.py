@@ -25,7 +25,7 @@ from gan_jax.run import pictures
 from gan_jax.run.files import write_file
 
 # What the progress line shows of a record: D(x), D(G(z)) and V, or of a critic, whose
-# logits are no log-odds, its mean values.
+# logits are not log-odds, its mean values.
 PROGRESS = {"d_real": "D(x)", "d_fake": "D(G(z))"}
 PROGRESS |= {"critic_real": "C(x)", "critic_fake": "C(G(z))"}
 PROGRESS |= {"d_loss": "d_loss", "g_loss": "g_loss", "value": "V"}
