@@ -2,7 +2,7 @@
 
 DIR is a folder of runs, by default `runs`, or one run. Each run is a row: its config,
 the keys that its command changed, how far it is, whether it is `running`, `done` or
-`stopped`, its last metrics (of replicas, mean ± standard error), the alarms that last
+`stopped`, its last metrics (of replicas, mean ± standard error), the active alarms
 and the steps that a guard has rejected.
 `--json` prints one JSON object a line. It reads files only, and runs no code that they
 name. Exit status: 0 done, 2 there is no such folder.
