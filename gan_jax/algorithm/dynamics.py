@@ -4,6 +4,8 @@
 way. A config names one: `step='extragradient'`.
 """
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
@@ -75,10 +77,14 @@ def unrolled(
 ) -> tuple[TrainState, Metrics]:
     """Makes an alternating step in which G looks `k` updates of D ahead.
 
-    Metz et al. 2017 (arXiv:1611.02163), eq. 10-12: G's loss is that against the D
-    that would follow, and its gradient goes through D's updates, which are made by D's
-    optimizer on the last part of the batch, each with fresh noise. D itself makes its
-    usual updates.
+    Metz et al. 2017 (arXiv:1611.02163), eq. 10-12: G minimises the surrogate f_K, the
+    negative of D's loss on real and generated examples, against the D that would
+    follow. The gradient goes through D's updates, which are made by D's optimizer on
+    the last part of the batch, each with fresh noise. D itself makes its usual updates.
+
+    The game is zero-sum whatever the loss: its `g` is not used. G's gradient through D
+    vanishes where D is at its optimum, and for that the surrogate needs the real
+    examples too, although G does not make them.
 
     Raises:
       UserError: `k` is no whole number from 0 on.
@@ -94,7 +100,10 @@ def unrolled(
         start = state.replace(g=state.g.replace(params=params))
         return lax.scan(follow, start, gan.d_updates + jnp.arange(k))[0]
 
-    state, g_metrics = move_g(gan, state, last, g_gradient(gan, state, last, opponent))
+    surrogate = gan.loss._replace(g=lambda fake, real: -gan.loss.d(real, fake))
+    zero_sum = dataclasses.replace(gan, loss=surrogate)
+    gradient = g_gradient(zero_sum, state, last, opponent)
+    state, g_metrics = move_g(gan, state, last, gradient)
     return state, d_metrics | g_metrics
 
 

@@ -18,6 +18,7 @@ from gan_jax.objective.terms import Dynamics
 KEY = jax.random.key(0)
 STEP = jax.jit(gan_jax.train_step)
 RATE, START = 0.1, (1.0, 0.5)
+CENTRE = 3.0  # of the data: at the origin some terms vanish by chance
 POINTS = {"example": Points((2,)), "model": "mlp", "width": 8, "latent_size": 2}
 
 
@@ -29,7 +30,7 @@ class Bilinear:
 
         @nn.compact
         def __call__(self, latents, condition=None, *, train):
-            theta = self.param("theta", lambda _: jnp.array([START[0]]))
+            theta = self.param("theta", lambda _: jnp.array([CENTRE + START[0]]))
             return jnp.broadcast_to(theta, (len(latents), 1))
 
     class Discriminator(nn.Module):
@@ -42,24 +43,22 @@ class Bilinear:
 
 
 def make(step, **how):
-    return build(
-        example=Points((1,)),
-        model=Bilinear,
-        loss=Loss(d=lambda r, f: f - r, g=lambda f, r: -f),
-        optimizer=f"sgd(learning_rate={RATE})",
-        latent_size=1,
-        step=step,
-        **how,
-    )
+    bilinear = Loss(d=lambda r, f: f - r, g=lambda f, r: -f)
+    how = {"loss": bilinear, "optimizer": f"sgd(learning_rate={RATE})", **how}
+    return build(Points((1,)), model=Bilinear, latent_size=1, step=step, **how)
 
 
 def path(gan, n):
-    """Returns (theta, psi) before and after each of `n` steps, the data being at 0."""
+    """Returns (theta, psi) before and after each of `n` steps.
+
+    It is theta seen from the data.
+    """
     state = gan_jax.init_state(gan, KEY)
     points = []
     for _ in range(n + 1):
-        points.append([state.g.params["theta"][0], state.d.params["psi"][0]])
-        state, _ = STEP(gan, state, {"example": jnp.zeros((2, 1))})
+        theta = state.g.params["theta"][0] - CENTRE
+        points.append([theta, state.d.params["psi"][0]])
+        state, _ = STEP(gan, state, {"example": jnp.full((2, 1), CENTRE)})
     return np.array(points)
 
 
@@ -72,7 +71,8 @@ MAPS = {
     "alternating": [[1 - H**2, H], [-H, 1]],
     # z - H F(z - H F(z)), F(theta, psi) = (-psi, theta).
     "extragradient": [[1 - H**2, H], [-H, 1 - H**2]],
-    # D follows to psi - 2 H theta; G descends -theta (psi - 2 H theta).
+    # D follows to psi - 2 H theta; G descends -theta (psi - 2 H theta), theta - CENTRE
+    # being G's distance from the data in both factors.
     "unrolled(k=2)": [[1 - H * (H + 4 * H), H], [-H, 1]],
 }
 
@@ -100,14 +100,28 @@ def test_only_what_looks_ahead_converges_on_the_bilinear_game():
 def test_unrolled_by_no_step_is_alternating():
     batch = {"example": jax.random.normal(KEY, (6, 2))}
     how = POINTS | {"optimizer": "adam(learning_rate=1e-3, eps_root=1e-8)"}
+    how |= {"loss": "minimax"}  # a zero-sum game, as unrolled plays
     one, two = (build(**how, step=step) for step in ("alternating", "unrolled(k=0)"))
     state = gan_jax.init_state(one, KEY)
     ours, theirs = STEP(one, state, batch), STEP(two, state, batch)
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6),
-        (ours[0].g.params, ours[0].d.params, ours[1]),
-        (theirs[0].g.params, theirs[0].d.params, theirs[1]),
+        (ours[0].g.params, ours[0].d.params, ours[1]["d_loss"]),
+        (theirs[0].g.params, theirs[0].d.params, theirs[1]["d_loss"]),
     )
+
+
+@pytest.mark.parametrize("step", [*MAPS, "unrolled(k=5)"])
+def test_every_step_rests_at_the_equilibrium_of_the_dirac_gan(step):
+    """psi = 0 and G at the data (arXiv:1801.04406, lemma 2.2), wherever they are."""
+    gan = make(step, loss="non_saturating", penalties="r1(weight=0.5)")
+    state = gan_jax.init_state(gan, KEY)
+    g, d = ({name: jnp.array([x])} for name, x in (("theta", CENTRE), ("psi", 0.0)))
+    state = state.replace(g=state.g.replace(params=g), d=state.d.replace(params=d))
+    for _ in range(2):
+        state, _ = STEP(gan, state, {"example": jnp.full((2, 1), CENTRE)})
+    found = state.g.params["theta"][0], state.d.params["psi"][0]
+    np.testing.assert_allclose(found, (CENTRE, 0), atol=1e-6)
 
 
 def test_every_step_makes_one_step_and_averages_what_it_made():
