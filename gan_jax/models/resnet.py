@@ -177,7 +177,9 @@ class _Down(nn.Module):
     @nn.compact
     def __call__(self, x: Array) -> Array:
         h = x if self.first else nn.relu(x)
-        h = nn.relu(self.wrap(_conv(self.features))(h))
+        # As in the authors' code: only the first block widens at its first layer.
+        hidden = self.features if self.first else x.shape[-1]
+        h = nn.relu(self.wrap(_conv(hidden))(h))
         h = self.wrap((_conv_pool if self.halve else _conv)(self.features))(h)
         if not self.halve and x.shape[-1] == self.features:
             return h + x

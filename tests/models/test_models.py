@@ -125,6 +125,25 @@ def conv3(i, o):
             + conv3(256, 3),
             conv3(3, 128) + 7 * conv3(128, 128) + 4 * 128 + 129 * 128 + 129,
         ),
+        (
+            {"model": "resnet", "shape": (64, 64, 3), "latent_size": 128},
+            129 * 16384
+            + sum(
+                conv3(2 * c, c) + conv3(c, c) + (2 * c + 1) * c + 6 * c
+                for c in (512, 256, 128, 64)
+            )
+            + 2 * 64
+            + conv3(64, 3),
+            conv3(3, 64)
+            + conv3(64, 64)
+            + 4 * 64
+            # The first layer of a block keeps its input's channels.
+            + sum(
+                conv3(c, c) + conv3(c, 2 * c) + (c + 1) * 2 * c
+                for c in (64, 128, 256, 512)
+            )
+            + 1025,
+        ),
     ],
 )
 def test_parameter_counts(fields, g, d):
