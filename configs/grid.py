@@ -14,6 +14,8 @@ def get_config(arg=None):
     c.num_steps = 10_000
     c.batch_size = 256
     c.model, c.width = "mlp", 256
+    c.generator = c.discriminator = "depth=3"
+    c.penalties = "r1(weight=0.1)"
     c.optimizer = "adam(learning_rate=1e-3, b1=0.5, b2=0.999)"
     c.latent_size = 2
     c.data.source, c.data.name = "toy", "grid"

