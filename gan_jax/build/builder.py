@@ -18,7 +18,7 @@ from gan_jax.build import names, objectives, optimizers
 from gan_jax.build.networks import build_networks
 from gan_jax.config import default
 from gan_jax.errors import UserError, unknown
-from gan_jax.objective.losses import Loss, estimates_log_odds
+from gan_jax.objective.losses import Loss, compares, estimates_log_odds
 from gan_jax.objective.terms import Dynamics, Penalty
 
 PRECISIONS = ("float32", "bfloat16")
@@ -192,6 +192,7 @@ def _check_sense(gan: GAN) -> None:
         )
     for penalty in gan.penalties:
         _check_penalty(gan, penalty)
+    _check_single_logits(gan)
 
 
 def _check_penalty(gan: GAN, penalty: Penalty) -> None:
@@ -202,6 +203,19 @@ def _check_penalty(gan: GAN, penalty: Penalty) -> None:
         raise UserError(f"{title} needs class labels, and the data has none")
     if "generator" in asked and gan.pack > 1:
         raise UserError(f"{title} is of single samples: pack must be 1")
+
+
+def _check_single_logits(gan: GAN) -> None:
+    """Refuses terms that read single logits where only differences mean anything."""
+    instead = {"ada": "--config.augment='bgc(p=0.5)'", "lecam": "r1 or bcr"}
+    terms = (*gan.penalties, *gan.augment)
+    for name in (term.name for term in terms if term.name in instead):
+        if compares(gan.loss):
+            raise UserError(
+                f"{name} reads the logits of real and of generated examples alone, and "
+                "a relativistic loss gives a meaning only to their differences: use "
+                f"{instead[name]} in its place"
+            )
 
 
 def _check_dynamics(gan: GAN) -> None:

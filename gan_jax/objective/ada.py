@@ -95,11 +95,51 @@ def ada(
       images_to_one: see there.
       every: see there.
     """
-    for name, flag in (("geometric", geometric), ("color", color)):
-        check_flag(f"ada: {name}", flag)
     for name, number in (("images_to_one", images_to_one), ("every", every)):
         check_number(f"ada: {name}", number, zero=False)
-    draws, transformed = _draws(key, memory["p"], len(images)), images
+    return _transformed("ada", key, images, memory["p"], geometric, color)
+
+
+@augmentation(images_only=True)
+def bgc(
+    key: Array,
+    images: Array,
+    *,
+    step: Array,
+    p: float = 0.5,
+    steps: int = 0,
+    geometric: bool = True,
+    color: bool = True,
+) -> Array:
+    r"""Transforms images as `ada` does, with a probability that is set beforehand.
+
+    It needs no logit whose sign means something, so it suits relativistic losses.
+    R3GAN (arXiv:2501.05441, appendix) lets the probability rise along half a cosine,
+    $p_t = \frac{p}{2} (1 - \cos \pi t / T)$ for $t < T$.
+
+    Args:
+      key: a PRNG key.
+      images: `[batch, height, width, channels]` of one or three channels.
+      step: training steps so far, t.
+      p: the probability, or the last one.
+      steps: T, the steps in which it rises to p; 0 for none.
+      geometric: as for `ada`.
+      color: as for `ada`.
+    """
+    check_number("bgc: p", p, below=1 + 1e-9)
+    check_number("bgc: steps", steps)
+    risen = jnp.clip(step / max(steps, 1), 0, 1) if steps else 1.0
+    now = p * (1 - jnp.cos(np.pi * risen)) / 2
+    return _transformed("bgc", key, images, now, geometric, color)
+
+
+def _transformed(
+    name: str, key: Array, images: Array, p: Array, geometric: bool, color: bool
+) -> Array:
+    """Transforms each image at random, each transformation with probability `p`."""
+    for setting, flag in (("geometric", geometric), ("color", color)):
+        check_flag(f"{name}: {setting}", flag)
+    draws, transformed = _draws(key, p, len(images)), images
     if geometric:
         transformed = _warp(transformed, *_geometric_maps(draws[:8], images.shape[1:3]))
     if color:

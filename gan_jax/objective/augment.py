@@ -10,10 +10,10 @@ import jax.numpy as jnp
 from jax import Array
 
 from gan_jax.errors import UserError
-from gan_jax.objective.ada import ada
+from gan_jax.objective.ada import ada, bgc
 from gan_jax.objective.terms import augmentation, check_number
 
-__all__ = ["ada", "color", "cutout", "flip", "instance_noise", "translation"]
+__all__ = ["ada", "bgc", "color", "cutout", "flip", "instance_noise", "translation"]
 
 
 @augmentation(real_only=True, images_only=True)

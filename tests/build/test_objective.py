@@ -10,6 +10,7 @@ import pytest
 import gan_jax
 from gan_jax.algorithm.objectives import initial_memory
 from gan_jax.algorithm.spaces import Classes, Images, Points
+from gan_jax.errors import UserError
 from gan_jax.objective import augment, losses, penalties, targets
 from gan_jax.objective.losses import Loss
 from gan_jax.objective.terms import Augmentation, Family, Penalty, Transform
@@ -140,3 +141,14 @@ def test_a_gan_trains_through_an_augmentation(name):
     slopes = np.array([float(m["g_grad_norm"]) for m in (metrics, bare)])
     assert (slopes > 0).all()  # the gradient comes through to G
     assert after.step == 1
+
+
+@pytest.mark.parametrize(
+    ("terms", "instead"),
+    [({"augment": "ada"}, "bgc"), ({"penalties": "lecam"}, "r1 or bcr")],
+)
+def test_terms_of_single_logits_refuse_a_loss_of_differences(terms, instead):
+    gan_jax.build(**IMAGES, **terms, loss="wasserstein")
+    message = f"a meaning only to their differences: use .*{instead}"
+    with pytest.raises(UserError, match=message):
+        gan_jax.build(**IMAGES, **terms, loss="relativistic_average")

@@ -7,7 +7,7 @@ import pytest
 from scipy import ndimage, stats
 from scipy.spatial.transform import Rotation
 
-from gan_jax.objective.ada import ada, adapt_p
+from gan_jax.objective.ada import ada, adapt_p, bgc
 
 KEY = jax.random.key(0)
 NUM, SIZE = 2048, (11, 15)
@@ -36,6 +36,22 @@ def test_identity_at_zero(shape, dtype):
     images = jnp.asarray(random(shape), dtype)
     same = compiled()(images, jnp.float32(0))
     assert np.array(same).tobytes() == np.array(images).tobytes()
+
+
+@pytest.mark.parametrize(
+    ("settings", "step", "p"),
+    [
+        ({"p": 0.6}, 0, 0.6),
+        ({"p": 0.6, "steps": 100}, 0, 0.0),
+        ({"p": 0.6, "steps": 100}, 25, 0.3 * (1 - np.sqrt(0.5))),
+        ({"p": 0.6, "steps": 100}, 250, 0.6),
+    ],
+)
+def test_bgc_is_ada_with_a_probability_of_your_own(settings, step, p):
+    images = random((64, 6, 6, 3))
+    ours = jax.jit(lambda step: bgc(KEY, images, step=step, **settings))
+    wanted = compiled()(images, jnp.float32(p))
+    np.testing.assert_allclose(ours(jnp.int32(step)), wanted, atol=1e-6)
 
 
 # --- The geometric part, by what it does to two ramps ---------------------------------

@@ -21,6 +21,7 @@ AUGMENTATIONS = [
     ("color", {}, {}, (RGB, GREY)),
     ("cutout", {}, {}, (RGB, GREY)),
     ("instance_noise", {}, {"step": jnp.int32(10)}, (RGB, GREY, POINTS)),
+    ("bgc", {"p": 1.0}, {"step": jnp.int32(0)}, (RGB, GREY)),
     ("ada", {}, {"memory": {"p": jnp.float32(1)}}, (RGB, GREY)),
 ]
 SETTINGS = {name: settings for name, settings, *_ in AUGMENTATIONS}

@@ -332,6 +332,11 @@ def test_only_relativistic_losses_see_differences_alone(row):
 
 
 @each_loss
+def test_knows_which_losses_compare_logits(row):
+    assert losses.compares(build_loss(row.text)) == row.relative
+
+
+@each_loss
 def test_knows_whose_logits_are_log_odds(row):
     # Of f-GAN's, those whose g_f is f'(e^v): T = f'(p/q) at v = log p/q, as below.
     divergences = (f"divergence='{name}'" for name in ("gan", "jensen", "reverse_kl"))

@@ -110,10 +110,14 @@ def dragan(w, f, b):
     return (lengths_of(w, between(b, end, t)) - 1) ** 2
 
 
-def lecam(w, f, b):
+def lecam(w, f, b, positive=lambda gap: gap):
     real, fake = lecam_means(f, b)["real"].mean(), lecam_means(f, b)["fake"].mean()
-    to_real = w.critic(b.fake, b.fake_condition) - real
-    return (w.critic(b.real) - fake) ** 2 + to_real**2
+    to_fake = positive(w.critic(b.real) - fake)
+    return to_fake**2 + positive(real - w.critic(b.fake, b.fake_condition)) ** 2
+
+
+def lecam_relu(w, f, b):
+    return lecam(w, f, b, lambda gap: np.maximum(gap, 0))
 
 
 def lecam_means(w, b):
@@ -190,6 +194,7 @@ CASES = [
     Case("dragan", dragan),
     Case("drift", lambda w, f, b: w.critic(b.real) ** 2, weight=0.001),
     Case("lecam", lecam, weight=0.3),
+    Case("lecam", lecam_relu, {"relu": True}, weight=0.3),
     Case("cr", lambda w, f, b: moved(w, b.real, b.draws[0]), **POINTS),
     Case(
         "bcr",
@@ -603,6 +608,19 @@ def test_averages_are_of_all_batches_and_of_nothing_else(
         assert {x.dtype for x in memory.values()} == {jnp.dtype("float32")}
 
 
+def test_lecam_starts_late_with_averages_that_have_moved():
+    memory, logits = initial(penalties.lecam), jnp.arange(3.0)
+    for step, due in ((3, False), (4, True)):
+        ask = {
+            "real_logits": 2 + logits,
+            "fake_logits": logits,
+            "step": jnp.int32(step),
+        }
+        values, memory = call("lecam", *NOTHING, memory=memory, **ask, start=4)
+        assert (values > 0).all() == due
+        np.testing.assert_allclose(memory["real"] / memory["weight"], 3.0, rtol=1e-6)
+
+
 # --- Parameters ---------------------------------------------------------------------
 
 
@@ -687,6 +705,7 @@ def test_what_latents_change_is_not_asked_of_a_gan_without_them(name):
 # --- Refusals -----------------------------------------------------------------------
 
 LOGITS = {"real_logits": jnp.ones(3), "fake_logits": jnp.ones(3), "memory": {}}
+LOGITS |= {"step": jnp.int32(0)}
 LATENT = {"latents": ONES, "generator": lambda z: z}
 
 
@@ -697,6 +716,8 @@ LATENT = {"latents": ONES, "generator": lambda z: z}
         ("gradient_penalty", {}, {"one_sided": "no"}),
         ("lecam", LOGITS, {"decay": 1}),
         ("lecam", LOGITS, {"decay": -0.1}),
+        ("lecam", LOGITS, {"start": -1}),
+        ("lecam", LOGITS, {"relu": 1}),
         ("cr", LOGITS, {"scale": 0}),
         ("bcr", LOGITS, {"scale": "big"}),
         ("zcr", LATENT, {"sigma": 0.0}),

@@ -52,7 +52,8 @@ def gradient_penalty(
     Settings:
       one_sided: do not penalise norms below the target, $\max(0, \|\nabla\| - 1)^2$
         (WGAN-LP, Petzka et al. 2018, arXiv:1709.08894).
-      target: the norm aimed at in place of 1.
+      target: the norm aimed at in place of 1. ProGAN (arXiv:1710.10196), which aims at
+        750, also divides by its square: give a weight that much smaller.
 
     Raises:
       UserError: the target is negative.

@@ -1,10 +1,11 @@
 """Penalties on the logits of the discriminator."""
 
+import jax
 import jax.numpy as jnp
 from jax import Array
 
 from gan_jax.objective.penalties.shared import Critic, Memory, moving_averages
-from gan_jax.objective.terms import check_number, penalty
+from gan_jax.objective.terms import check_flag, check_number, penalty
 
 
 @penalty(weight=0.001)
@@ -28,25 +29,35 @@ def lecam(
     *,
     real_logits: Array,
     fake_logits: Array,
+    step: Array,
     memory: Memory,
     decay: float = 0.99,
+    start: int = 0,
+    relu: bool = False,
 ) -> tuple[Array, Memory]:
     r"""Returns $(D(x) - \alpha_F)^2 + (D(G(z)) - \alpha_R)^2$.
 
     The anchors $\alpha_R$ and $\alpha_F$ are moving averages of the logits of real and
     of generated examples (Tseng et al. 2021, arXiv:2104.03310, eq. 4). They include
     this batch and are free of the bias to their initial value, so that the first ones
-    are its means. (The authors' code sets negative values of $D(x) - \alpha_F$ and of
-    $\alpha_R - D(G(z))$ to zero before squaring; the paper does not.)
+    are its means.
 
     Settings:
       decay: of the averages, in [0, 1).
+      start: the step before which it is 0, while the averages move, as in the authors'
+        code.
+      relu: whether negative values of $D(x) - \alpha_F$ and of $\alpha_R - D(G(z))$ are
+        set to zero before squaring, as in the authors' code; the paper does not.
 
     Raises:
-      UserError: the decay is outside of [0, 1).
+      UserError: a setting is out of its range.
     """
     check_number("lecam: decay", decay, below=1)
+    check_number("lecam: start", start)
+    check_flag("lecam: relu", relu)
     means = {"real": real_logits.mean(), "fake": fake_logits.mean()}
     anchor, memory = moving_averages(memory, means, decay)
-    to_fake = jnp.square(real_logits - anchor["fake"])
-    return to_fake + jnp.square(fake_logits - anchor["real"]), memory
+    gaps = real_logits - anchor["fake"], anchor["real"] - fake_logits
+    to_fake, to_real = (jax.nn.relu(gap) if relu else gap for gap in gaps)
+    values = jnp.square(to_fake) + jnp.square(to_real)
+    return jnp.where(step >= start, values, 0.0), memory
