@@ -76,13 +76,15 @@ def d_gradient(
         asked |= {"params": params, "step": state.step}
         context = context_of(gan, d, g, key, **asked)
         cost, memory, metrics = penalised(gan, "d", context, keys, memory)
-        memory, adaptive = adapted(gan, memory, real_logits, len(x))
-        metrics |= {"d_loss": loss, **adaptive}
-        metrics |= equilibrium(gan, real_logits, fake_logits)
-        return loss + cost, ((stats, memory), metrics)
+        metrics |= {"d_loss": loss, **equilibrium(gan, real_logits, fake_logits)}
+        return loss + cost, ((stats, memory), metrics, real_logits)
 
     batch = _with_latents(gan, batch, keys("d_noise"))
-    return _by_parts(objective, state.d, state.memory, batch, keys, gan.accumulate)
+    gradient, real_logits = _by_parts(
+        gan, objective, state.d, state.memory, batch, keys
+    )
+    memory, adaptive = adapted(gan, gradient.memory, real_logits, len(batch["latents"]))
+    return gradient._replace(memory=memory, metrics=gradient.metrics | adaptive)
 
 
 def g_gradient(
@@ -118,10 +120,10 @@ def g_gradient(
         loss = gan.loss.g(fake_logits, real_logits).mean()
         context = context._replace(real_logits=real_logits, fake_logits=fake_logits)
         cost, memory, metrics = penalised(gan, "g", context, keys, memory)
-        return loss + cost, ((stats, memory), metrics | {"g_loss": loss})
+        return loss + cost, ((stats, memory), metrics | {"g_loss": loss}, None)
 
     batch = _with_latents(gan, batch, keys("g_noise"))
-    return _by_parts(objective, state.g, state.memory, batch, keys, gan.accumulate)
+    return _by_parts(gan, objective, state.g, state.memory, batch, keys)[0]
 
 
 def _of(part: dict) -> tuple[Array, Array | None, Array]:
@@ -138,36 +140,52 @@ def _with_latents(gan: GAN, batch: dict, key: Array) -> dict:
 
 
 def _by_parts(
-    objective: Callable, player: Player, memory: dict, batch: dict, keys: Keys, num: int
-) -> Gradient:
+    gan: GAN, objective: Callable, player: Player, memory: dict, batch: dict, keys: Keys
+) -> tuple[Gradient, Any]:
     """Differentiates the mean of an objective over a batch, one part at a time.
 
     It is the gradient of the whole batch where networks treat examples independently
     and the objective is a mean over them. Whatever depends on a batch (its statistics,
-    means in a loss, groups, the memory of terms) depends on each part instead.
+    means in a loss, groups) depends on each part instead. The memory of terms moves
+    once: each part starts from the same, and their new ones are averaged, so that a
+    moving average takes in the mean over the whole batch.
 
     Args:
+      gan: the static half; `accumulate` is the number of parts, and divides the batch.
       objective: `(params, (stats, memory), part, keys) -> (value, ((stats, memory),
-        metrics))`.
+        metrics, kept))`.
       player: whose parameters and statistics they are.
       memory: of the terms.
       batch: leaves `[batch, ...]`.
       keys: of the update.
-      num: the number of parts; it divides the batch.
+
+    Returns:
+      The gradient, and what the objective keeps, `[batch, ...]`.
     """
-    grad, start = jax.grad(objective, has_aux=True), (player.stats, memory)
+    grad, num = jax.grad(objective, has_aux=True), gan.accumulate
     if num == 1:
-        grads, (carried, metrics) = grad(player.params, start, batch, keys)
-        return Gradient(grads, *carried, metrics)
+        grads, (carried, metrics, kept) = grad(
+            player.params, (player.stats, memory), batch, keys
+        )
+        return Gradient(grads, *carried, metrics), kept
     parts = jax.tree.map(lambda x: x.reshape(num, -1, *x.shape[1:]), batch)
     parts = mesh.split_batch(parts, axis=1)
+    terms = {name: of_term for name, of_term in memory.items() if name != "replay"}
 
     def add(before, part):
-        (total, carried), (part, i) = before, part
-        grads, (carried, metrics) = grad(player.params, carried, part, keys.part(i))
-        return (optax.tree.add(total, grads), carried), metrics
+        (total, stats, now), (part, i) = before, part
+        start = (
+            stats,
+            now | terms,
+        )  # the buffer of replay alone passes from part to part
+        grads, left = grad(player.params, start, part, keys.part(i))
+        (stats, moved), metrics, kept = left
+        total = optax.tree.add(total, grads)
+        return (total, stats, moved), ({n: moved[n] for n in terms}, metrics, kept)
 
-    zeros = optax.tree.zeros_like(player.params)
-    (total, carried), metrics = lax.scan(add, (zeros, start), (parts, jnp.arange(num)))
-    metrics = jax.tree.map(lambda m: m.mean(0), metrics)
-    return Gradient(optax.tree.scale(1 / num, total), *carried, metrics)
+    start = optax.tree.zeros_like(player.params), player.stats, memory
+    (total, stats, memory), left = lax.scan(add, start, (parts, jnp.arange(num)))
+    terms, metrics = jax.tree.map(lambda x: x.mean(0), left[:2])
+    kept = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), left[2])
+    grads = optax.tree.scale(1 / num, total)
+    return Gradient(grads, stats, memory | terms, metrics), kept

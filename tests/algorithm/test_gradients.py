@@ -81,6 +81,21 @@ def test_parts_of_a_batch_give_its_gradient():
     assert_close(ours, theirs, rtol=1e-4, atol=1e-6)
 
 
+def test_memory_moves_once_an_update_by_the_whole_batch():
+    how = IMAGES | SGD | {"penalties": "lecam", "replay": 24}
+    how |= {"augment": "ada(every=1, images_to_one=48, target=-2.0)"}
+    whole, state = make(**how)
+    parts, _ = make(**how, accumulate=3)
+    batch = batch_of(whole, 12)
+    (one, ours), (two, theirs) = (D_STEP(g, state, batch) for g in (whole, parts))
+    assert float(abs(one.memory["lecam"]["real"])) > 1e-5
+    np.testing.assert_allclose(two.memory["lecam"]["weight"], 0.01, rtol=1e-5)
+    assert_close(one.memory["lecam"], two.memory["lecam"], rtol=1e-4, atol=1e-7)
+    assert_close(one.memory["ada"], two.memory["ada"], rtol=1e-6)
+    assert ours["ada_p"] == theirs["ada_p"] == 0.25
+    assert one.memory["replay"]["filled"] == two.memory["replay"]["filled"] == 12
+
+
 def test_the_network_sees_a_part_at_a_time():
     gan, state = make(**POINTS, accumulate=3)
     jaxpr = str(jax.make_jaxpr(gan_jax.d_step, 0)(gan, state, batch_of(gan, 12)))
