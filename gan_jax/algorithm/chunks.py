@@ -31,7 +31,7 @@ def guarded_step(
       NaN.
     """
     going = state.step == step
-    new, metrics = train_step(gan, state.replace(step=step), batch)
+    new, metrics = train_step(gan, state, batch, step)
     finite = jnp.isfinite(jnp.stack(jax.tree.leaves(metrics))).all()
     keep = functools.partial(jnp.where, going & finite)
     metrics = jax.tree.map(lambda m: jnp.where(going, m, jnp.nan), metrics)

@@ -18,17 +18,23 @@ from gan_jax.algorithm.players import stream_keys
 from gan_jax.algorithm.state import Player, TrainState
 
 
-def train_step(gan: GAN, state: TrainState, batch: dict) -> tuple[TrainState, Metrics]:
+def train_step(
+    gan: GAN, state: TrainState, batch: dict, step: Array | int | None = None
+) -> tuple[TrainState, Metrics]:
     """Makes a training step by the GAN's dynamics, `alternating` for Algorithm 1.
 
     Args:
       gan: the static half.
       state: the array half.
       batch: leaves `[d_updates * batch, ...]`, see `d_step`.
+      step: training steps so far, by default the state's. Under `vmap` over seeds give
+        one for all: with one for each, a lazy penalty is computed in every step.
 
     Returns:
       The new state, one step on, and the metrics of both players.
     """
+    if step is not None:
+        state = state.replace(step=jnp.asarray(step, jnp.int32))
     return gan.dynamics(gan, state, batch)
 
 

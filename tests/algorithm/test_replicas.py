@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gan_jax import Points, build
+from gan_jax import Points, build, train_step
 from gan_jax.algorithm import chunks, replicas
 from gan_jax.data import toy
 from gan_jax.data.feed import Drawn, Resident
@@ -38,6 +38,15 @@ def test_a_lazy_penalty_stays_a_conditional():
     plain = jax.make_jaxpr(jax.vmap(chunks.train_chunk, (None, 0, 0, None)), (0, 3))
     assert "cond[" in str(ours)
     assert "cond[" not in str(plain(gan, states, feed, 2))
+
+
+def test_a_step_for_all_seeds_keeps_a_lazy_penalty_lazy():
+    gan = build(**POINTS, penalties="r1(every=4)")
+    states = jax.eval_shape(replicas.init_state, gan, replicas.root_keys(0, 3))
+    batch = {"example": jnp.zeros((4, 2))}
+    step = jax.vmap(train_step, (None, 0, None, None))
+    assert "cond[" in str(jax.make_jaxpr(step, 0)(gan, states, batch, 1))
+    assert "cond[" not in str(jax.make_jaxpr(step, 0)(gan, states, batch, None))
 
 
 def test_replicas_share_the_images_and_have_their_own_order():
