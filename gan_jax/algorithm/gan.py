@@ -38,7 +38,8 @@ class GAN:
       latent: the prior over the generator's input.
       dynamics: how the players move in a training step.
       d_updates: discriminator updates to each generator update, k of Algorithm 1.
-      pack: examples that the discriminator sees as one (PacGAN, arXiv:1712.04086).
+      pack: examples that the discriminator sees as one (PacGAN, arXiv:1712.04086). The
+        batch counts examples, so it holds batch / pack packs; theirs counts packs.
       replay: size of the buffer of earlier samples; 0 for none.
       accumulate: parts of a batch whose gradients are computed one after the other.
       dtype: that the networks compute in; parameters and losses are float32.

@@ -72,7 +72,7 @@ def g_step(gan: GAN, state: TrainState, batch: dict) -> tuple[TrainState, Metric
       gan: the static half.
       state: the array half.
       batch: as for `d_step`; its examples matter to relativistic losses and to some
-        penalties alone.
+        penalties alone. In `train_step` they are those of the last update of D.
 
     Returns:
       The new state, one step on, and the metrics `g_loss` (without penalties), each

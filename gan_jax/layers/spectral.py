@@ -8,6 +8,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
+from gan_jax.errors import UserError
+
 # The collection of a player's statistics that holds the singular vectors.
 COLLECTION = "spectral"
 
@@ -17,10 +19,14 @@ class SpectralNorm(nn.Module):
 
     A kernel $W$ is seen as a matrix with a column for each output (of a transposed
     convolution, for each input); $\sigma = v^T W u$ with $u$, $v$ from the power method
-    (ibid., algorithm 1): fifteen iterations at initialisation, and one wherever the
-    collection `spectral`, which holds them, is mutable; elsewhere they stay. They are
-    constants to the gradient, $\sigma$ is not. They are kept in float32; the weights
-    keep their type.
+    (ibid., algorithm 1): fifteen iterations at initialisation, and `iterations`
+    wherever the collection `spectral`, which holds them, is mutable, that is once in an
+    update of its player; elsewhere they stay. They are constants to the gradient,
+    $\sigma$ is not. They are kept in float32; the weights keep their type.
+
+    PyTorch and the authors' Chainer code iterate in every pass in training, so two or
+    three times an update of D and once in one of G. More `iterations` follow weights
+    that change fast as closely.
 
     `flax.linen.SpectralNorm` does otherwise: it iterates once in every pass, also where
     nothing may move and at initialisation, keeps $u$ alone, and returns bfloat16
@@ -29,9 +35,11 @@ class SpectralNorm(nn.Module):
     Attributes:
       layer: a layer with a weight matrix or kernel; its parameters of one dimension,
         such as a bias, are left alone.
+      iterations: of the power method in an update.
     """
 
     layer: nn.Module
+    iterations: int = 1
 
     @nn.compact
     def __call__(self, *args) -> Array:
@@ -53,7 +61,7 @@ class SpectralNorm(nn.Module):
         u = self.variable(COLLECTION, f"{name}_u", self._draw, w.shape[1])
         v = self.variable(COLLECTION, f"{name}_v", self._draw, w.shape[0])
         if self.is_mutable_collection(COLLECTION):
-            steps = 15 if self.is_initializing() else 1
+            steps = 15 if self.is_initializing() else self.iterations
             u.value, v.value = power_iterations(w, u.value, steps)
         # Averages of unit vectors, as of an averaged generator, are shorter than one.
         sigma = _unit(v.value) @ w @ _unit(u.value)
@@ -63,9 +71,23 @@ class SpectralNorm(nn.Module):
         return _unit(jax.random.normal(self.make_rng("params"), (size,)))
 
 
-def wrapper(on: bool) -> Callable[[nn.Module], nn.Module]:
-    """Returns `SpectralNorm`, or a function that leaves a layer as it is."""
-    return SpectralNorm if on else lambda layer: layer
+def wrapper(iterations: int) -> Callable[[nn.Module], nn.Module]:
+    """Returns `SpectralNorm`, or a function that leaves a layer as it is.
+
+    Args:
+      iterations: of the power method in an update; True is 1, and 0 or False is none.
+
+    Raises:
+      UserError: it is no such number.
+    """
+    if not isinstance(iterations, int) or iterations < 0:
+        raise UserError(
+            f"spectral_norm is {iterations!r}: it is True, False, or how many power "
+            "iterations an update makes"
+        )
+    if not iterations:
+        return lambda layer: layer
+    return functools.partial(SpectralNorm, iterations=int(iterations))
 
 
 def power_iterations(w: Array, u: Array, steps: int) -> tuple[Array, Array]:

@@ -57,7 +57,8 @@ class Generator(nn.Module):
       output: 'tanh', 'sigmoid' or 'linear'.
       conditioning: how labels enter, 'concatenation' (the default) or 'batch_norm'.
       dropout: rate after each normalisation, in sampling too; 0 for none.
-      spectral_norm: whether the weights are spectrally normalised.
+      spectral_norm: whether the weights are spectrally normalised; or how many power
+        iterations an update makes for that, 1 by default.
     """
 
     shape: tuple[int, ...]
@@ -66,7 +67,7 @@ class Generator(nn.Module):
     output: str = "tanh"
     conditioning: str = ""
     dropout: float = 0.0
-    spectral_norm: bool = False
+    spectral_norm: bool | int = False
 
     @nn.compact
     def __call__(
@@ -104,7 +105,8 @@ class Discriminator(nn.Module):
       conditioning: how labels enter, 'projection' (the default), 'concatenation' or
         'auxiliary'.
       norm: of all layers but the first, 'batch' or 'none'.
-      spectral_norm: whether the weights are spectrally normalised.
+      spectral_norm: whether the weights are spectrally normalised; or how many power
+        iterations an update makes for that, 1 by default.
       minibatch_std: examples to a group whose standard deviation is one more feature
         of the last map; 0 for none.
     """
@@ -114,7 +116,7 @@ class Discriminator(nn.Module):
     width: int = 64
     conditioning: str = ""
     norm: str = "batch"
-    spectral_norm: bool = False
+    spectral_norm: bool | int = False
     minibatch_std: int = 0
 
     @property

@@ -43,7 +43,8 @@ class Generator(nn.Module):
       output: 'tanh' or 'sigmoid' for bounded examples, 'linear' for others.
       conditioning: how labels enter, 'concatenation' (the default).
       dropout: rate in each hidden layer, in sampling too; 0 for none.
-      spectral_norm: whether the weights are spectrally normalised.
+      spectral_norm: whether the weights are spectrally normalised; or how many power
+        iterations an update makes for that, 1 by default.
     """
 
     shape: tuple[int, ...]
@@ -53,7 +54,7 @@ class Generator(nn.Module):
     output: str = "tanh"
     conditioning: str = ""
     dropout: float = 0.0
-    spectral_norm: bool = False
+    spectral_norm: bool | int = False
 
     @nn.compact
     def __call__(
@@ -88,7 +89,8 @@ class Discriminator(nn.Module):
       slope: of the LeakyReLU below zero; 0 makes it a ReLU.
       conditioning: how labels enter, 'projection' (the default), 'concatenation' or
         'auxiliary'.
-      spectral_norm: whether the weights are spectrally normalised.
+      spectral_norm: whether the weights are spectrally normalised; or how many power
+        iterations an update makes for that, 1 by default.
       minibatch_std: examples to a group whose standard deviation is one more feature
         before the last layer; 0 for none.
     """
@@ -99,7 +101,7 @@ class Discriminator(nn.Module):
     depth: int = 2
     slope: float = 0.2
     conditioning: str = ""
-    spectral_norm: bool = False
+    spectral_norm: bool | int = False
     minibatch_std: int = 0
 
     @property

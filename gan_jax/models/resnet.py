@@ -63,7 +63,8 @@ class Generator(nn.Module):
       output: 'tanh', 'sigmoid' or 'linear'.
       conditioning: how labels enter, 'concatenation' (the default) or 'batch_norm'.
       dropout: rate in the middle of each block, in sampling too; 0 for none.
-      spectral_norm: whether the weights are spectrally normalised.
+      spectral_norm: whether the weights are spectrally normalised; or how many power
+        iterations an update makes for that, 1 by default.
       attention: side of the feature map that self-attention follows; 0 for none.
     """
 
@@ -73,7 +74,7 @@ class Generator(nn.Module):
     output: str = "tanh"
     conditioning: str = ""
     dropout: float = 0.0
-    spectral_norm: bool = False
+    spectral_norm: bool | int = False
     attention: int = 0
 
     @nn.compact
@@ -111,7 +112,7 @@ class Discriminator(nn.Module):
       conditioning: how labels enter, 'projection' (the default), 'concatenation' or
         'auxiliary'.
       spectral_norm: whether the weights are spectrally normalised, as they are by
-        default.
+        default; or how many power iterations an update makes for that, 1 by default.
       minibatch_std: examples to a group whose standard deviation is one more feature
         of the last map; 0 for none.
       attention: side of the feature map that self-attention follows; 0 for none.
@@ -121,7 +122,7 @@ class Discriminator(nn.Module):
     num_classes: int = 0
     width: int = 64
     conditioning: str = ""
-    spectral_norm: bool = True
+    spectral_norm: bool | int = True
     minibatch_std: int = 0
     attention: int = 0
 

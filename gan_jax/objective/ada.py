@@ -7,10 +7,11 @@ distribution, augmented, equals the augmented data. The probability $p$ follows 
 the discriminator overfits, measured by $r_t = E[\mathrm{sign}(\ell(x))]$ over the real
 examples (ibid., eq. 1): 0 without overfitting, 1 if it recognises them all.
 
-Two things differ from the paper. Images are resampled bilinearly; the paper enlarges
+Three things differ from the paper. Images are resampled bilinearly; the paper enlarges
 them twofold and then reduces them with the wavelet filter sym6, which blurs less and
-prevents aliasing. Image-space filters and corruptions are left out, which brought
-little in the paper (figure 4).
+prevents aliasing. Beyond the border an image is mirrored as often as it takes; the
+authors' code mirrors it once, and is black beyond that. Image-space filters and
+corruptions are left out, which brought little in the paper (figure 4).
 """
 
 import jax

@@ -4,8 +4,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from gan_jax.errors import UserError
 from gan_jax.layers.conv import Conv, ConvTranspose
-from gan_jax.layers.spectral import COLLECTION, SpectralNorm, power_iterations
+from gan_jax.layers.spectral import COLLECTION, SpectralNorm, power_iterations, wrapper
 
 KEY = jax.random.key(0)
 CASES = [
@@ -54,6 +55,26 @@ def test_after_a_hundred_steps_the_layer_has_norm_one(layer, shape, name):
     np.testing.assert_array_equal(params["bias"], 0)
     np.testing.assert_allclose(y, plain / top, rtol=1e-3, atol=1e-4)
     np.testing.assert_allclose(frozen, y, rtol=1e-4, atol=1e-5)
+
+
+def test_an_update_makes_as_many_iterations_as_asked():
+    x = jax.random.normal(KEY, (2, 5))
+    for iterations in (1, 3):
+        normed = wrapper(iterations)(nn.Dense(7))
+        variables = normed.init(KEY, x)
+        start = variables[COLLECTION]["kernel_u"]
+        moved = normed.apply(variables, x, mutable=[COLLECTION])[1][COLLECTION]
+        w = matrix(variables["params"]["layer"]["kernel"])
+        for _ in range(iterations):
+            start = w.T @ (w @ start)
+            start /= np.linalg.norm(start)
+        np.testing.assert_allclose(moved["kernel_u"], start, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("iterations", [-1, 1.5, "yes"])
+def test_refuses_what_is_no_number_of_iterations(iterations):
+    with pytest.raises(UserError, match=r"^spectral_norm is .*: it is True, False, or"):
+        wrapper(iterations)
 
 
 def test_the_layer_draws_its_weights_as_it_does_alone():

@@ -1,6 +1,8 @@
 """Penalties on the gradient of the discriminator by its input.
 
-Where D makes several judgements of an example, D(x) stands for their sum.
+Where D makes several judgements of an example, D(x) stands for their sum. Where it
+mixes the examples of a batch, as batch normalisation does, the gradient is that of the
+batch's summed judgements by each example: these terms are meant for a D that does not.
 """
 
 from typing import Any

@@ -24,8 +24,10 @@ def orthogonal(
     r"""Returns $\sum_W \|W^T W - I\|_F^2$ over the discriminator's weights.
 
     Brock et al. 2017 (arXiv:1609.07093); BigGAN (arXiv:1809.11096), eq. 2. A kernel is
-    seen as a matrix with a column for each output. Embeddings are left out, as by
-    BigGAN's authors: their rows are looked up one by one.
+    seen as a matrix with a column for each output, and that of a transposed convolution
+    with one for each input, since it is stored as the kernel of the convolution that it
+    transposes. Embeddings are left out, as by BigGAN's authors: their rows are looked
+    up one by one.
 
     Settings:
       relaxed: do not penalise the lengths of the columns,
