@@ -22,8 +22,9 @@ from gan_jax.algorithm.objectives import (
     equilibrium,
     penalised,
     replayed,
+    sown_for,
 )
-from gan_jax.algorithm.players import discriminate_both, generate
+from gan_jax.algorithm.players import generate, judge, judge_both
 from gan_jax.algorithm.state import Player, TrainState
 from gan_jax.devices import mesh
 from gan_jax.layers.spectral import COLLECTION as SPECTRAL
@@ -66,18 +67,19 @@ def d_gradient(
         samples, _ = generate(gan, g, z, c, key=key)
         fake, fake_c, memory = replayed(gan, samples, c, memory, keys)
         real, fake = both_augmented(gan, x, fake, state.step, memory, keys)
-        real_logits, fake_logits, stats = discriminate_both(
-            gan, d, real, fake, (c, fake_c), key
-        )
-        loss = gan.loss.draw(keys("labels")).d(real_logits, fake_logits).mean()
-        asked = {"real_logits": real_logits, "fake_logits": fake_logits}
-        asked |= {"real": real, "fake": fake, "condition": c, "fake_condition": fake_c}
-        asked |= {"example": x, "sample": samples, "latents": z}
-        asked |= {"params": params, "step": state.step}
-        context = context_of(gan, d, g, key, **asked)
-        cost, memory, metrics = penalised(gan, "d", context, keys, memory)
-        metrics |= {"d_loss": loss, **equilibrium(gan, real_logits, fake_logits)}
-        return loss + cost, ((stats, memory), metrics, real_logits)
+        asked = sown_for(gan, "d")
+        of_real, of_fake = judge_both(gan, d, real, fake, (c, fake_c), key, asked)
+        logits = of_real.logits, of_fake.logits
+        loss = gan.loss.draw(keys("labels")).d(*logits).mean()
+        arrays = {"real_logits": logits[0], "fake_logits": logits[1]}
+        arrays |= {"real": real, "fake": fake, "condition": c, "fake_condition": fake_c}
+        arrays |= {"example": x, "sample": samples, "latents": z}
+        arrays |= {"params": params, "step": state.step}
+        seen = (real, c, of_real), (fake, fake_c, of_fake)
+        context = context_of(gan, "d", d, g, key, seen, **arrays)
+        cost, memory, metrics = penalised(gan, context, keys, memory)
+        metrics |= {"d_loss": loss, **equilibrium(gan, *logits)}
+        return loss + cost, ((of_fake.stats, memory), metrics, logits[0])
 
     batch = _with_latents(gan, batch, keys("d_noise"))
     gradient, real_logits = _by_parts(
@@ -111,15 +113,17 @@ def g_gradient(
         d = (opponent(params) if opponent else state).d.variables
         samples, stats = generate(gan, g, z, c, key=key)
         real, fake = both_augmented(gan, x, samples, state.step, memory, keys)
-        asked = {"real": real, "fake": fake, "condition": c, "fake_condition": c}
-        asked |= {"example": x, "sample": samples, "latents": z}
-        asked |= {"params": params, "step": state.step}
-        asked |= {"real_logits": None, "fake_logits": None}
-        context = context_of(gan, d, g, key, fixed=(SPECTRAL,), **asked)
-        fake_logits, real_logits = context.critic(fake), context.critic(real)
-        loss = gan.loss.g(fake_logits, real_logits).mean()
-        context = context._replace(real_logits=real_logits, fake_logits=fake_logits)
-        cost, memory, metrics = penalised(gan, "g", context, keys, memory)
+        asked, fixed = sown_for(gan, "g"), (SPECTRAL,)
+        of_fake = judge(gan, d, fake, c, asked, fixed=fixed, key=key)
+        arrays = {"real": real, "fake": fake, "condition": c, "fake_condition": c}
+        arrays |= {"example": x, "sample": samples, "latents": z}
+        arrays |= {"params": params, "step": state.step}
+        arrays |= {"real_logits": None, "fake_logits": of_fake.logits}
+        seen = ((fake, c, of_fake),)
+        context = context_of(gan, "g", d, g, key, seen, fixed, **arrays)
+        context = context._replace(real_logits=context.critic(real))
+        loss = gan.loss.g(context.fake_logits, context.real_logits).mean()
+        cost, memory, metrics = penalised(gan, context, keys, memory)
         return loss + cost, ((stats, memory), metrics | {"g_loss": loss}, None)
 
     batch = _with_latents(gan, batch, keys("g_noise"))

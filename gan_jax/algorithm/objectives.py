@@ -4,6 +4,7 @@ gan_jax.algorithm.gradients puts them together.
 """
 
 import functools
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +12,7 @@ from jax import Array, lax
 
 from gan_jax.algorithm.gan import GAN
 from gan_jax.algorithm.keys import Keys
-from gan_jax.algorithm.players import Variables, discriminate, generate, observe
+from gan_jax.algorithm.players import Judged, Variables, generate, judge
 from gan_jax.objective import replay
 from gan_jax.objective.terms import Context, Penalty
 
@@ -105,11 +106,23 @@ def adapted(
 # --- Penalties ----------------------------------------------------------------------
 
 
+# What the discriminator sows for each function that a penalty may ask for.
+_SOWN = {"features": "features", "classify": "class_logits"}
+
+
+def sown_for(gan: GAN, player: str) -> list[str]:
+    """Returns what the discriminator must sow for the penalties of a player."""
+    asked = {a for term in gan.penalties if player in term.players for a in term.asks}
+    return [_SOWN[name] for name in sorted(asked & _SOWN.keys())]
+
+
 def context_of(
     gan: GAN,
+    player: str,
     d: Variables,
     g: Variables,
     key: Array,
+    seen: Sequence[tuple[Array, Array | None, Judged]] = (),
     fixed: tuple[str, ...] = (),
     **arrays,
 ) -> Context:
@@ -117,42 +130,50 @@ def context_of(
 
     Args:
       gan: the static half.
+      player: whose objective it is, 'd' or 'g'.
       d: the discriminator's variables.
       g: the generator's.
       key: for the random streams of both networks.
+      seen: examples, their conditions, and what the discriminator's pass over them
+        gave: a penalty that asks for these very arrays gets that, and no other pass.
       fixed: collections of statistics that the discriminator leaves unchanged.
       **arrays: the fields of `Context` that are arrays.
     """
     condition = arrays["condition"]
 
+    def judged(x, condition, names=()):
+        for examples, told, found in seen:
+            if x is examples and condition is told:
+                return found
+        return judge(gan, d, x, condition, names, fixed=fixed, key=key)
+
     def critic(x, condition=condition):
-        return discriminate(gan, d, x, condition, fixed=fixed, key=key)[0]
+        return judged(x, condition).logits
 
     def sown(name):
-        return lambda x, condition=condition: observe(
-            gan, d, x, condition, name, fixed=fixed, key=key
-        )
+        return lambda x, condition=condition: judged(x, condition, [name]).sown[name]
 
     def generator(z, condition=condition):
         return generate(gan, g, z, condition, key=key)[0]
 
     functions = {"critic": critic, "generator": generator}
-    functions |= {"features": sown("features"), "classify": sown("class_logits")}
-    return Context(space=gan.example, key=key, memory=None, **functions, **arrays)
+    functions |= {name: sown(of_d) for name, of_d in _SOWN.items()}
+    about = {"space": gan.example, "player": player, "key": key, "memory": None}
+    return Context(**about, **functions, **arrays)
 
 
 def penalised(
-    gan: GAN, player: str, context: Context, keys: Keys, memory: dict
+    gan: GAN, context: Context, keys: Keys, memory: dict
 ) -> tuple[Array | float, dict, Metrics]:
-    """Adds up the penalties of a player, 'd' or 'g'.
+    """Adds up the penalties of a player.
 
     Returns:
       The weighted sum of their means, the new memory, and the mean of each.
     """
     cost, metrics = 0.0, {}
-    prefix = "penalty_" if player == "d" else "g_penalty_"
+    prefix = "penalty_" if context.player == "d" else "g_penalty_"
     for penalty in gan.penalties:
-        if player in penalty.players:
+        if context.player in penalty.players:
             name = penalty.name
             asked = context._replace(key=keys(f"penalty/{name}"))
             mean, moved = _if_due(penalty, asked, memory.get(name))

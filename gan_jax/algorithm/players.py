@@ -1,7 +1,7 @@
 """The two players at work: generating examples, judging them, drawing from a run."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -70,27 +70,78 @@ def discriminate(
     Returns:
       Logits `[judgements]`, those of the first example first, and the new statistics.
     """
+    judged = judge(
+        gan, variables, examples, condition, train=train, fixed=fixed, key=key
+    )
+    return judged.logits, judged.stats
+
+
+class Judged(NamedTuple):
+    """What a pass of the discriminator gives.
+
+    Attributes:
+      logits: `[judgements]`, those of the first example first.
+      sown: `[batch, ...]` of each name that was asked for.
+      stats: the new statistics.
+    """
+
+    logits: Array
+    sown: dict[str, Array]
+    stats: dict
+
+
+def judge(
+    gan: GAN,
+    variables: Variables,
+    examples: Array,
+    condition: Array | None,
+    names: Sequence[str] = (),
+    *,
+    train: bool = True,
+    fixed: tuple[str, ...] = (),
+    key: Array | None = None,
+) -> Judged:
+    """Runs the discriminator, and keeps what it sows beside its logits.
+
+    Args:
+      gan: the static half.
+      variables: as for `discriminate`, as are the others.
+      examples: `[batch, *packed shape]`.
+      condition: `[batch, ...]` for a conditional GAN.
+      names: what it must sow, such as `features`, see gan_jax.models.
+      train: see there.
+      fixed: see there.
+      key: see there.
+
+    Raises:
+      UserError: it sows nothing of such a name.
+    """
     network, examples = gan.discriminator, gan.example.encode(examples)
     if gan.condition is not None:
         condition = gan.condition.encode(condition)
+    if names:
+        variables = {**variables, _SOWN: {}}
     logits, stats = _apply(
         gan, network, variables, examples, condition, train, fixed, key
     )
+    sown = stats.pop(_SOWN, {})
     # The one place that knows of patches and frames: a network may return logits
     # `[batch, ...]` of any shape, or several such arrays.
     rows = [leaf.reshape(examples.shape[0], -1) for leaf in jax.tree.leaves(logits)]
-    return jnp.concatenate(rows, 1).reshape(-1), stats
+    logits = jnp.concatenate(rows, 1).reshape(-1)
+    return Judged(logits, {name: _found(sown, name) for name in names}, stats)
 
 
-def discriminate_both(
+def judge_both(
     gan: GAN,
     variables: Variables,
     real: Array,
     fake: Array,
     conditions: tuple[Array | None, Array | None],
     key: Array,
-) -> tuple[Array, Array, dict]:
-    """Returns the logits of real and of generated examples, and the new statistics.
+    names: Sequence[str] = (),
+) -> tuple[Judged, Judged]:
+    """Runs the discriminator on real and on generated examples.
 
     Each kind has its own batch statistics. Singular vectors make one step.
 
@@ -101,55 +152,40 @@ def discriminate_both(
       fake: `[batch, *packed shape]`.
       conditions: those of `real` and those of `fake`.
       key: as for `generate`.
+      names: as for `judge`.
+
+    Returns:
+      Both; the new statistics are those of the second.
     """
     of_real, of_fake = conditions
     if not getattr(gan.discriminator, "per_example", False):
         keys = jax.random.split(key)
-        real_logits, stats = discriminate(gan, variables, real, of_real, key=keys[0])
-        variables = {"params": variables["params"], **stats}
-        fake_logits, stats = discriminate(
-            gan, variables, fake, of_fake, fixed=(SPECTRAL,), key=keys[1]
+        first = judge(gan, variables, real, of_real, names, key=keys[0])
+        variables = {"params": variables["params"], **first.stats}
+        fixed = (SPECTRAL,)
+        return first, judge(
+            gan, variables, fake, of_fake, names, fixed=fixed, key=keys[1]
         )
-        return real_logits, fake_logits, stats
 
     def pairs(x, y):  # one batch, in pairs: on a mesh each device keeps its examples
         return jnp.stack([x, y], 1).reshape(-1, *x.shape[1:])
 
     condition = None if of_real is None else pairs(of_real, of_fake)
-    logits, stats = discriminate(gan, variables, pairs(real, fake), condition, key=key)
-    # A row holds the judgements of a real example, then those of a fake one.
-    rows = jnp.split(logits.reshape(len(real), -1), 2, axis=1)
-    real_logits, fake_logits = (row.reshape(-1) for row in rows)
-    return real_logits, fake_logits, stats
+    both = judge(gan, variables, pairs(real, fake), condition, names, key=key)
+    # A row holds what belongs to a real example, then what belongs to a fake one.
+    logits = both.logits.reshape(len(real), 2, -1)
+    return tuple(
+        Judged(
+            logits[:, i].reshape(-1),
+            {name: leaf[i::2] for name, leaf in both.sown.items()},
+            both.stats,
+        )
+        for i in range(2)
+    )
 
 
-def observe(
-    gan: GAN,
-    variables: Variables,
-    examples: Array,
-    condition: Array | None,
-    name: str,
-    *,
-    fixed: tuple[str, ...] = (),
-    key: Array | None = None,
-) -> Array:
-    """Returns what the discriminator sows beside its logits, see gan_jax.models.
-
-    Args:
-      gan: the static half.
-      variables: the discriminator's.
-      examples: `[batch, *packed shape]`.
-      condition: `[batch, ...]` for a conditional GAN.
-      name: that it is sown by, such as `features`.
-      fixed: collections of statistics that this pass leaves unchanged.
-      key: as for `generate`.
-
-    Raises:
-      UserError: it sows nothing of that name.
-    """
-    network, variables = gan.discriminator, {**variables, _SOWN: {}}
-    _, sown = _apply(gan, network, variables, examples, condition, True, fixed, key)
-    for path, leaf in jax.tree_util.tree_leaves_with_path(sown[_SOWN]):
+def _found(sown: Mapping, name: str) -> Array:
+    for path, leaf in jax.tree_util.tree_leaves_with_path(sown):
         if any(getattr(part, "key", None) == name for part in path):
             return leaf.astype(jnp.float32)
     hint = (

@@ -16,7 +16,7 @@ from gan_jax.algorithm.state import TrainState
 from gan_jax.devices.mesh import DATA
 from gan_jax.errors import UserError, one_line, place_in, place_of
 from gan_jax.layers.norm import COLLECTION as BATCH
-from gan_jax.objective.terms import Context
+from gan_jax.objective.terms import Penalty
 
 
 def check(gan: GAN, batch_size: int, mesh: jax.sharding.Mesh) -> None:
@@ -188,50 +188,45 @@ def _check_constraints(gan: GAN, state: TrainState) -> None:
 
 
 def _check_penalties(gan: GAN, state: TrainState, num: int, judgements: int) -> None:
-    logits, packs = _float(judgements), num // gan.pack
+    arrays = _arrays(gan, state, num, _float(judgements))
     for penalty in gan.penalties:
-        title = f"the penalty {penalty.name!r}"
-
-        def values(context: Context, key, d, g, penalty=penalty):
-            arrays = {
-                name: value
-                for name, value in context._asdict().items()
-                if name not in ("critic", "features", "classify", "generator", "space")
-            }
-            memory, key = arrays.pop("memory"), arrays.pop("key")
-            whole = objectives.context_of(gan, d, g, key, **arrays)
-            return penalty.values(whole._replace(memory=memory))
-
-        context = _context(gan, state, num, logits)
-        memory = state.memory.get(penalty.name)
-        context = context._replace(memory=memory)
-        arguments = (context, _key(), state.d.variables, state.g.variables)
-        found, after = _traced(title, values, *arguments)
-        if getattr(found, "shape", found) not in ((packs,), (judgements,)):
-            raise _wrong_shape(title, found, (packs,), penalty.function)
-        if _shapes(after) != _shapes(memory):
-            raise UserError(
-                f"{title} returns another kind of memory than it gets: "
-                f"{_readable(after)}, not {_readable(memory)}"
-            )
+        for player in penalty.players:
+            _check_penalty(gan, state, penalty, player, arrays)
 
 
-def _context(gan: GAN, state: TrainState, num: int, logits) -> Context:
+def _check_penalty(
+    gan: GAN, state: TrainState, penalty: Penalty, player: str, arrays: dict
+) -> None:
+    title, memory = f"the penalty {penalty.name!r}", state.memory.get(penalty.name)
+
+    def values(arrays, memory, key, d, g):
+        context = objectives.context_of(gan, player, d, g, key, **arrays)
+        return penalty.values(context._replace(memory=memory))
+
+    arguments = (arrays, memory, _key(), state.d.variables, state.g.variables)
+    found, after = _traced(title, values, *arguments)
+    packs, judgements = arrays["real"].shape[:1], arrays["real_logits"].shape
+    if getattr(found, "shape", found) not in (packs, judgements):
+        raise _wrong_shape(title, found, packs, penalty.function)
+    if _shapes(after) != _shapes(memory):
+        raise UserError(
+            f"{title} returns another kind of memory than it gets: "
+            f"{_readable(after)}, not {_readable(memory)}"
+        )
+
+
+def _arrays(gan: GAN, state: TrainState, num: int, logits) -> dict[str, Any]:
     """Returns the shapes of the arrays that penalties may ask for."""
     seen = _float(num // gan.pack, *gan.packed_shape)
     examples, condition = _float(num, *gan.example.shape), _condition(gan, num)
-    functions = dict.fromkeys(("critic", "features", "classify", "generator", "space"))
-    return Context(
-        **functions,
+    return {
         **{"real": seen, "fake": seen, "real_logits": logits, "fake_logits": logits},
         **{"condition": condition, "fake_condition": condition},
         **{"example": examples, "sample": examples},
-        latents=_float(num, gan.latent.size),
-        params=state.d.params,
-        memory=None,
-        step=state.step,
-        key=_key(),
-    )
+        "latents": _float(num, gan.latent.size),
+        "params": state.d.params,
+        "step": state.step,
+    }
 
 
 def _check_dynamics(gan: GAN, state: TrainState, batch_size: int) -> None:

@@ -52,6 +52,7 @@ class Context(NamedTuple):
       sample: `[batch, *shape]`, the generated examples before augmentation and packing.
       latents: `[batch, size]`, of this update's samples; `fake` may hold earlier
         samples.
+      player: 'd' or 'g', whose objective it is.
       features: a function `(examples, condition=None) -> [batch, n]`, the
         discriminator's last features.
       classify: a function `(examples, condition=None) -> [batch, num_classes]`, the
@@ -82,6 +83,7 @@ class Context(NamedTuple):
     memory: Any
     step: Array
     space: Any
+    player: str = "d"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

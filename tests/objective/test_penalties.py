@@ -128,11 +128,15 @@ def moved(w, x, noise, condition=None):
     return (w.critic(x, condition) - w.critic(x + 0.5 * noise, condition)) ** 2
 
 
-def zcr(w, f, b):
+def zcr_of_d(w, f, b):
     near = b.latents + 0.7 * b.draws[0]
     change = w.critic(f.generator(b.latents)) - w.critic(f.generator(near))
-    apart = square(w.generator(b.latents) - w.generator(near)) / np.prod(IMAGE)
-    return (change**2).reshape(BATCH, JUDGEMENTS).mean(1) - 0.4 * apart
+    return (change**2).reshape(BATCH, JUDGEMENTS).mean(1)
+
+
+def zcr_of_g(w, f, b):
+    near = b.latents + 0.7 * b.draws[0]
+    return -0.4 * square(w.generator(b.latents) - w.generator(near)) / np.prod(IMAGE)
 
 
 def orthogonality(matrix, relaxed=False):
@@ -165,13 +169,17 @@ def mode_seeking(w, f, b):
     return np.full(BATCH, 1 / (apart + 1e-5))
 
 
-def auxiliary_classifier(w, f, b):
-    def cross_entropy(logits, classes):
-        total = np.log(np.exp(logits).sum(1))
-        return total - logits[np.arange(BATCH), classes]
+def cross_entropy(logits, classes):
+    return np.log(np.exp(logits).sum(1)) - logits[np.arange(BATCH), classes]
 
-    of_fake = cross_entropy(w.classify(w.generator(b.latents)), b.fake_condition)
-    return cross_entropy(w.classify(b.real), b.condition) + of_fake
+
+def classifier_of_g(w, f, b):
+    return cross_entropy(w.classify(w.generator(b.latents)), b.fake_condition)
+
+
+def classifier_of_d(w, f, b):
+    of_real = cross_entropy(w.classify(b.real), b.condition)
+    return of_real + classifier_of_g(w, f, b)
 
 
 G = {"player": "g", "players": ("g",)}
@@ -204,8 +212,8 @@ CASES = [
         ),
         **POINTS,
     ),
-    Case("zcr", zcr, **ZCR),
-    Case("zcr", zcr, player="g", **ZCR),
+    Case("zcr", zcr_of_d, **ZCR),
+    Case("zcr", zcr_of_g, player="g", **ZCR),
     Case("orthogonal", orthogonality(lambda w: w.d["a"]), weight=1e-4),
     Case("orthogonal", orthogonality(lambda w: w.d["a"], True), **RELAXED),
     Case("g_orthogonal", orthogonality(lambda w: w.w), weight=1e-4, **G),
@@ -213,8 +221,8 @@ CASES = [
     Case("feature_matching", feature_matching, weight=1.0, **G),
     Case("path_length", path_length, weight=2.0, **G),
     Case("mode_seeking", mode_seeking, weight=1.0, **G),
-    Case("auxiliary_classifier", auxiliary_classifier, **CLASSES),
-    Case("auxiliary_classifier", auxiliary_classifier, player="g", **CLASSES),
+    Case("auxiliary_classifier", classifier_of_d, **CLASSES),
+    Case("auxiliary_classifier", classifier_of_g, player="g", **CLASSES),
 ]
 every_case = pytest.mark.parametrize("case", CASES, ids=str)
 each_replica = pytest.mark.parametrize("replica", [0, 1])
@@ -285,7 +293,8 @@ def evaluate(case, theta, data, key, memory=None):
         real_logits=world.critic(data["real"]),
         fake_logits=world.critic(fake, data["fake_condition"]),
         example=None,
-        sample=None,
+        sample=made,
+        player=case.player,
         features=world.features,
         classify=world.classify,
         generator=world.generator,
@@ -562,12 +571,14 @@ def test_only_images_are_flipped_and_shifted(space):
 def test_latent_consistency_asks_the_players_for_opposite_things():
     latents = jnp.ones((2, 1))
     ask = {"latents": latents, "sigma": 0.5, "gamma": 0.25}
-    ask["generator"] = lambda z: jnp.tile(z, 2)
-    indifferent = call("zcr", lambda x: 0 * x[:, 0], ONES, None, **ask)
-    steep = call("zcr", lambda x: 2 * x[:, 0], ONES, None, **ask)
-    assert (indifferent < 0).all()  # the more examples differ, the less it is
-    # Both parts are multiples of one squared noise: 4 against 1/4 of it.
-    np.testing.assert_allclose(steep, -15 * indifferent, rtol=1e-4)
+    ask |= {"generator": lambda z: jnp.tile(z, 2), "sample": jnp.tile(latents, 2)}
+    of_d, of_g = (
+        call("zcr", lambda x: 2 * x[:, 0], ONES, None, player=player, **ask)
+        for player in ("d", "g")
+    )
+    assert (of_g < 0).all()  # the more examples differ, the less it is
+    # Both are multiples of one squared noise: 4 of it, and -1/4.
+    np.testing.assert_allclose(of_d, -16 * of_g, rtol=1e-4)
 
 
 # --- Memory -------------------------------------------------------------------------
@@ -679,25 +690,29 @@ def test_path_lengths_of_an_isometry_are_chi_distributed():
 
 def test_mode_seeking_wants_examples_apart_as_their_latents_are():
     latents = jnp.array([[0.0, 1.0], [2.0, -3.0], [5.0, 5.0]])
-    ask = {"latents": latents, "generator": lambda z: 4 * z}
-    got = penalties.mode_seeking(None, latents, 4 * latents, None, **ask)
-    np.testing.assert_allclose(got, np.full(3, 0.25), rtol=1e-4)
+    ask = {"latents": latents, "sample": 4 * latents, "generator": lambda z: 4 * z}
+    for told in (None, jnp.arange(3)):
+        ask["fake_condition"] = told
+        got = penalties.mode_seeking(None, latents, 4 * latents, None, **ask)
+        np.testing.assert_allclose(got, np.full(3, 0.25), rtol=1e-4)
     with pytest.raises(UserError, match="batch_size of 2"):
         penalties.mode_seeking(
             None, *2 * [latents[:1]], None, **ask | {"latents": ONES[:1]}
         )
 
 
-def test_a_classifier_that_knows_nothing_pays_the_entropy_of_both_batches():
+def test_a_classifier_that_knows_nothing_pays_the_entropy_of_its_batches():
     ask = {"classify": told_nothing(lambda x: jnp.zeros((3, 5)))}
     ask |= {"condition": jnp.arange(3), "fake_condition": jnp.arange(3)[::-1]}
-    got = penalties.auxiliary_classifier(*NOTHING, **ask)
-    np.testing.assert_allclose(got, np.full(3, 2 * np.log(5)), rtol=1e-6)
+    for player, batches in (("d", 2), ("g", 1)):
+        got = penalties.auxiliary_classifier(*NOTHING, player=player, **ask)
+        np.testing.assert_allclose(got, np.full(3, batches * np.log(5)), rtol=1e-6)
 
 
 @pytest.mark.parametrize("name", ["zcr", "path_length", "mode_seeking"])
 def test_what_latents_change_is_not_asked_of_a_gan_without_them(name):
     ask = {"latents": np.ones((3, 0)), "generator": None, "memory": {}}
+    ask |= {"sample": None, "fake_condition": None, "player": "d"}
     with pytest.raises(UserError, match=f"^{name} needs latents: latent_size must be"):
         call(name, *NOTHING, **ask)
 
@@ -706,7 +721,7 @@ def test_what_latents_change_is_not_asked_of_a_gan_without_them(name):
 
 LOGITS = {"real_logits": jnp.ones(3), "fake_logits": jnp.ones(3), "memory": {}}
 LOGITS |= {"step": jnp.int32(0)}
-LATENT = {"latents": ONES, "generator": lambda z: z}
+LATENT = {"latents": ONES, "generator": lambda z: z, "sample": ONES, "player": "d"}
 
 
 @pytest.mark.parametrize(

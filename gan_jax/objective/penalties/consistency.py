@@ -10,7 +10,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import Array
-from jax.lax import stop_gradient
 
 from gan_jax.objective import augment
 from gan_jax.objective.penalties.shared import Critic, check_latents
@@ -81,15 +80,17 @@ def zcr(
     *,
     generator: Callable[[Array], Array],
     latents: Array,
+    sample: Array,
+    player: str,
     sigma: float = 0.03,
     gamma: float = 0.1,
 ) -> Array:
     r"""Returns $\overline{(D(x) - D(x'))^2} - \gamma\,\overline{(x - x')^2}$.
 
     Latent consistency regularisation (Zhao et al. 2021, arXiv:2002.04724, algorithm 2),
-    for $x = G(z)$ and $x' = G(z + \Delta z)$. D learns to give them like logits; only
-    the first part has a gradient by D. G learns to make them differ; only the second
-    has a gradient by G. The bars are means over an example's judgements and over its
+    for $x = G(z)$ and $x' = G(z + \Delta z)$. D learns to give them like logits: its
+    objective has the first part alone. G learns to make them differ: its objective has
+    the second part alone. The bars are means over an example's judgements and over its
     coordinates.
 
     Settings:
@@ -106,11 +107,10 @@ def zcr(
     check_latents("zcr", latents)
     noise = jax.random.normal(key, latents.shape).astype(latents.dtype)
     near = generator(latents + sigma * noise)
-    made = generator(latents)  # `fake` may be augmented, or hold earlier samples
-    change = critic(stop_gradient(made)) - critic(stop_gradient(near))
-    change = jnp.square(change).reshape(len(made), -1).mean(1)
-    spread = jnp.square(made - near).mean(range(1, made.ndim))
-    return change - gamma * spread
+    if player == "g":
+        return -gamma * jnp.square(sample - near).mean(range(1, sample.ndim))
+    change = critic(sample) - critic(near)  # `fake` may hold earlier samples
+    return jnp.square(change).reshape(len(sample), -1).mean(1)
 
 
 def _transform(key: Array, x: Array, space: Any, scale: float) -> Array:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -82,6 +83,8 @@ def mode_seeking(
     *,
     generator: Callable[[Array], Array],
     latents: Array,
+    sample: Array,
+    fake_condition: Any,
 ) -> Array:
     r"""Returns $\overline{|z - z'|} \big/ \overline{|G(z) - G(z')|}$.
 
@@ -96,7 +99,9 @@ def mode_seeking(
     if len(latents) < 2:
         raise UserError("mode_seeking compares latents: take a batch_size of 2 or more")
     others = jnp.roll(latents, 1, axis=0)
-    change = jnp.abs(generator(latents) - generator(others)).mean()
+    # Without conditions these samples are there already, in another order.
+    made = jnp.roll(sample, 1, axis=0) if fake_condition is None else generator(others)
+    change = jnp.abs(sample - made).mean()
     apart = change / jnp.abs(latents - others).mean()
     return jnp.broadcast_to(1 / (apart + 1e-5), len(real))
 
@@ -111,12 +116,16 @@ def auxiliary_classifier(
     classify: Callable[..., Array],
     condition: Array,
     fake_condition: Array,
+    player: str,
 ) -> Array:
     r"""Returns $-\log P(c \mid x) - \log P(c \mid G(z, c))$, which both players lower.
 
     The negative of $L_C$ of AC-GAN (Odena et al. 2017, arXiv:1610.09585), eq. 3. The
-    conditions are classes, `[batch]`.
+    conditions are classes, `[batch]`. G's objective has the second part alone: the
+    first has no gradient by G.
     """
     cross_entropy = optax.losses.softmax_cross_entropy_with_integer_labels
-    of_real = cross_entropy(classify(real), condition)
-    return of_real + cross_entropy(classify(fake, fake_condition), fake_condition)
+    of_fake = cross_entropy(classify(fake, fake_condition), fake_condition)
+    if player == "g":
+        return of_fake
+    return cross_entropy(classify(real), condition) + of_fake
