@@ -54,9 +54,7 @@ def _receive(reader: int, received: list[int]) -> None:
         if not received:
             first = time.monotonic()
             received.append(number)
-            _say(
-                "saving after this chunk, then stopping; a second signal stops at once"
-            )
+            _say("saving after this chunk, then stopping; a second one stops at once")
         elif time.monotonic() - first >= _SAME_SECONDS:
             start = _AFTER_BAR if os.isatty(2) else ""
             with contextlib.suppress(OSError):
