@@ -26,7 +26,7 @@ from rich.text import Text
 from gan_jax import cli
 from gan_jax import config as config_lib
 from gan_jax.errors import UserError, printable
-from gan_jax.run import workdir, writers
+from gan_jax.run import progress, workdir, writers
 
 JSON = flags.DEFINE_bool("json", False, "Print one JSON object a line.")
 
@@ -201,7 +201,7 @@ def _lines(run: dict) -> Iterator[str]:
     for key, mean in run["metrics"].items():
         error = f" ± {run['stderr'][key]:.2g}" if key in run["stderr"] else ""
         shown = "-" if mean is None else f"{mean:.3g}"
-        yield f"{writers.PROGRESS.get(key, key)} {shown}{error}"
+        yield f"{progress.PROGRESS.get(key, key)} {shown}{error}"
 
 
 if __name__ == "__main__":

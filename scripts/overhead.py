@@ -16,8 +16,9 @@ from gan_jax.run.alarms import Alarms
 from gan_jax.run.checkpoint import Checkpoints, Saved
 from gan_jax.run.loop import Loop, Saver
 from gan_jax.run.pictures import grid_size
+from gan_jax.run.progress import ProgressLine
 from gan_jax.run.records import Records
-from gan_jax.run.writers import Board, MetricsFile, ProgressLine, SampleFiles, Writers
+from gan_jax.run.writers import Board, MetricsFile, SampleFiles, Writers
 
 
 def overhead(turns: int) -> dict:

@@ -194,8 +194,7 @@ class Penalty(Term):
       weight: the factor of its mean in the objective.
       every: it is evaluated at every so many-th step and multiplied by that number
         (lazy regularisation, Karras et al. 2020, arXiv:1912.04958, appendix B). Steps
-        are G's: with `d_updates` above 1, a term of D is due in all of D's updates of
-        such a step.
+        are G's: a term of D is due in all of a step's `d_updates`.
       players: whose objective it is added to: 'd', 'g' or both.
       initial: what its memory holds before the first update; None if it has none.
 

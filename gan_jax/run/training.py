@@ -36,12 +36,12 @@ from gan_jax.run.alarms import Alarms
 from gan_jax.run.checkpoint import Checkpoints, Saved
 from gan_jax.run.dumps import Dumper
 from gan_jax.run.loop import Loop, Saver
+from gan_jax.run.progress import ProgressLine
 from gan_jax.run.records import Records
 from gan_jax.run.signals import stop_signals
 from gan_jax.run.writers import (
     Board,
     MetricsFile,
-    ProgressLine,
     SampleFiles,
     Writers,
     check_records,

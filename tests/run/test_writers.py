@@ -13,10 +13,10 @@ from tensorboardX.proto.event_pb2 import SessionLog
 
 from gan_jax.algorithm.spaces import Images
 from gan_jax.errors import UserError
+from gan_jax.run.progress import ProgressLine
 from gan_jax.run.writers import (
     Board,
     MetricsFile,
-    ProgressLine,
     SampleFiles,
     Writers,
     drop_records,
