@@ -339,6 +339,7 @@ def test_the_network_the_source_and_the_step_of_adding_train(desk):
     check(images, 4, make_mesh(1))
 
 
+@pytest.mark.slow
 def test_the_notebook_page_runs_as_printed(monkeypatch, capsys):
     small = functools.partial(gan_jax.build, model="mlp", **SMALL)
     monkeypatch.setattr(gan_jax, "build", small)

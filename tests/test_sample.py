@@ -278,11 +278,12 @@ def test_conditions_are_read_for_the_runs_that_have_them(tmp_path, translation):
     assert sampling.conditions(plain, [], None) is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "size"),
     [
         ("masks", (3 * 8, 2 * 8)),
-        pytest.param("clips", (2 * 24, 3 * 8), marks=pytest.mark.slow),
+        ("clips", (2 * 24, 3 * 8)),
     ],
 )
 def test_the_command_samples_other_spaces(forks, tmp_path, name, size):

@@ -43,7 +43,16 @@ def moves(before, after):
     return all((a != b).any() for a, b in zip(*pairs, strict=True))
 
 
-@pytest.mark.parametrize("name", games.GAMES)
+LONG = ("classes", "masks")  # of which tests/run/test_spaces.py trains one
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow) if name in LONG else name
+        for name in games.GAMES
+    ],
+)
 def test_two_steps_samples_and_the_guard(name):
     gan, batch, _ = game(name)
     state = INIT(gan, KEY)

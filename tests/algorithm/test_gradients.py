@@ -314,6 +314,7 @@ def test_samples_are_compared_with_their_like(name):
     assert_close(told[0], told[2], rtol=0.05)
 
 
+@pytest.mark.slow
 def test_packs_count_as_their_images_to_ada():
     """p goes from 0 to 1 in so many images, however many D sees as one."""
     told = []

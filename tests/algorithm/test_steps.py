@@ -187,7 +187,7 @@ def test_a_lazy_penalty_comes_every_so_often_and_weighs_as_much():
     assert got[0] > 0
 
 
-@pytest.mark.parametrize("images", [False, True])
+@pytest.mark.parametrize("images", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_a_chunk_is_its_steps_one_by_one(images):
     gan, state = make(**SMALL if images else POINTS, d_updates=2)
     feed = Drawn(KEY, _Noise() if images else toy.ring(), 8)

@@ -90,6 +90,7 @@ def test_the_clips_move():
     np.testing.assert_array_equal(clip[1:], np.roll(clip[:-1], 2, 1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", COMMANDS, ids=FILES)
 def test_a_command_trains(tmp_path, command):
     from gan_jax.run.training import train

@@ -99,16 +99,13 @@ def test_other_devices_resume(tmp_path, train):
     assert_same_numbers(tmp_path / "more", tmp_path / "one")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("config", "keys"),
     [
         ("mnist_mlp", {**IMAGES, "width": 64, "sharding": "fsdp"}),
-        pytest.param(
-            *("folder", {"data.resident_mb": 0, "d_updates": 2}), marks=pytest.mark.slow
-        ),
-        pytest.param(
-            *("folder", {"data.resident_mb": 0, "replicas": 2}), marks=pytest.mark.slow
-        ),
+        ("folder", {"data.resident_mb": 0, "d_updates": 2}),
+        ("folder", {"data.resident_mb": 0, "replicas": 2}),
     ],
     ids=["resident", "stream", "replicas"],
 )

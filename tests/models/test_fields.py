@@ -175,14 +175,7 @@ def test_shapes_and_types(row):
 
 
 # The slow rows have few features, and those work in bfloat16 in other networks.
-@every(
-    [
-        pytest.param(row, marks=SLOW)
-        if row[0] == "resnet" and row[2] == "conditioning='concatenation'"
-        else row
-        for row in ROWS
-    ]
-)
+@every([pytest.param(row, marks=SLOW) if row[0] == "resnet" else row for row in ROWS])
 def test_bfloat16_is_near_float32(row):
     module, (x, labels), variables = network(*row), inputs(row), variables_of(row)
     out = np.asarray(apply(module, variables, x, labels)[0])

@@ -157,7 +157,7 @@ def test_a_term_stays_callable_and_documented():
         (build_penalties, "gradients", r"unknown penalty 'gradients'"),
         (build_penalties, "penalty", r"unknown penalty 'penalty'"),
         (build_penalties, "r1(wait=3)", r"unknown setting of penalty 'r1' 'wait'.*\(valid: every, weight\)"),
-        (build_penalties, "lecam(memory=3)", r"unknown setting of penalty 'lecam' 'memory'.*\(valid: decay, every, weight\)"),
+        (build_penalties, "lecam(memory=3)", r"unknown setting of penalty 'lecam' 'memory'.*\(valid: decay, every, relu, start, weight\)"),
         (build_penalties, "weight_clipping(weight=1)", r"unknown setting of penalty 'weight_clipping' 'weight' \(valid: every, limit\)"),
         (build_penalties, "r1(every=0)", r"penalty 'r1': every must be a whole number from 1 on"),
         (build_penalties, "r1(every=2.0)", r"penalty 'r1': every must be a whole number"),

@@ -121,6 +121,7 @@ def test_a_replay_of_a_sound_step_rejects_nothing(tmp_path):
         dumps.replay(folder)
 
 
+@pytest.mark.slow
 def test_rolls_back_takes_other_noise_and_resumes_as_if_not_stopped(tmp_path, capfd):
     """The trap at (5, 0) is not met again, and that at (7, 1) only with new noise."""
     how = {**SHORT, "guard.action": "rollback", "sample_every": 2}
@@ -187,6 +188,7 @@ def test_a_collapse_is_noticed(tmp_path, capfd):
         assert (np.max(last["diversity"]) < 0.1) == low
 
 
+@pytest.mark.slow
 def test_a_collapse_stops_or_rolls_back(tmp_path, capfd):
     how = {**COLLAPSING, "guard.collapse": "stop"}
     with pytest.raises(Stopped, match=rf"^alarm at step \d+: .*{ALARM}") as stop:

@@ -74,9 +74,8 @@ def test_is_sampled_and_shown(run, tmp_path):
     assert pixels.std() > 0
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param("clips", marks=pytest.mark.slow), "masks"]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["clips", "masks"])
 def test_the_guard_dumps_and_replays_the_step(name, tmp_path):
     loss = tmp_path / "loss.py"
     loss.write_text(

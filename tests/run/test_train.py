@@ -99,7 +99,10 @@ def test_every_config_can_be_trained(path, make, tmp_path):
 @pytest.mark.parametrize(
     ("name", "arg", "how"),
     [
-        ("ring", None, {"penalties": "r1(every=2)", "d_updates": 2}),
+        pytest.param(
+            *("ring", None, {"penalties": "r1(every=2)", "d_updates": 2}),
+            marks=pytest.mark.slow,
+        ),
         pytest.param(
             *("mnist_mlp", "conditional", {"image_size": 8}), marks=pytest.mark.slow
         ),
@@ -158,6 +161,7 @@ def test_keeps_the_last_checkpoints(make, tmp_path):
     assert restore.load(tmp_path, step=4)[1].step == 4
 
 
+@pytest.mark.slow
 def test_a_checkpoint_is_not_touched_by_the_steps_after_it(make, tmp_path):
     """It is written in the background while the next chunk reuses its memory."""
     how = {"width": 256, "data.source": "packaged", "image_size": 8}
@@ -252,7 +256,8 @@ def test_fallback_is_told_everywhere(make, tmp_path, monkeypatch, capfd):
     assert err.count("packaged:mnist[train]") == 1
 
 
-@pytest.mark.parametrize("replicas", [1, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("replicas", [1, 2])
 def test_sigterm_saves_and_the_run_resumes(forks, tmp_path, replicas):
     """The command, stopped and started again, ends like one never stopped."""
     args = ["--config=configs/ring.py", "--config.log_every=100"]

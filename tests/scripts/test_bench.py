@@ -48,6 +48,7 @@ def results(bench):
     return run
 
 
+@pytest.mark.slow
 def test_times_a_workload_and_says_what_limits_it(results):
     (result,) = results("--workload=mlp_ring")
     assert result.keys() == TIMED
@@ -82,6 +83,7 @@ def test_replicas_of_any_workload_can_be_trained(num, monkeypatch):
         assert {m.shape for m in metrics.values()} == {(3, num)}
 
 
+@pytest.mark.slow
 def test_devices_exchange_gradients_and_nothing_that_grows_with_the_batch(results):
     one, two = results("--workload=mlp_ring", "--devices=1,2")
     assert (one["all-reduce"], one["all-reduce_mbyte"]) == (0, 0)
