@@ -2,8 +2,9 @@
 
     python -m gan_jax.train --config=configs/grid.py
 
-One minute on 2 CPU cores. Expect samples on all 25 modes, with some between them, V =
--1.37 and D(x) = 0.51 at the end.
+94 s on 2 CPU cores, whose matrix product makes 220 GFLOP/s. Expect samples on all 25
+modes, 88 % of them within three standard deviations, V = -1.38 and D(x) = 0.50 at the
+end.
 """
 
 from gan_jax import config as config_lib

@@ -2,8 +2,9 @@
 
     python -m gan_jax.train --config=configs/mnist.py
 
-8.5 minutes on 2 CPU cores (on the packaged sample); the first legible digits appear at
-step 400, after 2 minutes. Expect V between -1.3 and -0.8 and D(x) near 0.65.
+On 2 CPU cores, whose matrix product makes 210 GFLOP/s, the first legible digits appear
+at step 400, after 111 s, on the packaged sample; at that rate the run takes 6 minutes.
+Expect V between -1.3 and -0.8 and D(x) near 0.65.
 `configs/mnist.py:conditional` trains with class labels.
 """
 

