@@ -17,14 +17,17 @@ from gan_jax.algorithm.keys import Keys
 from gan_jax.algorithm.objectives import (
     Metrics,
     adapted,
+    asked_by,
+    asks_for_slopes,
     both_augmented,
     context_of,
     equilibrium,
     penalised,
     replayed,
     sown_for,
+    with_slopes,
 )
-from gan_jax.algorithm.players import generate, judge, judge_both
+from gan_jax.algorithm.players import Judged, generate, judge, judge_both
 from gan_jax.algorithm.state import Player, TrainState
 from gan_jax.devices import mesh
 from gan_jax.layers.spectral import COLLECTION as SPECTRAL
@@ -66,17 +69,20 @@ def d_gradient(
         d, key = {"params": params, **stats}, keys("d_networks")
         samples, _ = generate(gan, g, z, c, key=key)
         fake, fake_c, memory = replayed(gan, samples, c, memory, keys)
-        real, fake = both_augmented(gan, x, fake, state.step, memory, keys)
-        asked = sown_for(gan, "d")
-        of_real, of_fake = judge_both(gan, d, real, fake, (c, fake_c), key, asked)
+        asked = asked_by(gan, "d")
+
+        def judged(real: Array, fake: Array) -> tuple[Judged, Judged]:
+            seen = both_augmented(gan, real, fake, state.step, memory, keys)
+            how = {"names": sown_for(asked), "apart": asks_for_slopes(asked)}
+            return judge_both(gan, d, *seen, (c, fake_c), key, **how)
+
+        (of_real, of_fake), slopes = with_slopes(gan, asked, judged, x, fake)
         logits = of_real.logits, of_fake.logits
         loss = gan.loss.draw(keys("labels")).d(*logits).mean()
-        arrays = {"real_logits": logits[0], "fake_logits": logits[1]}
-        arrays |= {"real": real, "fake": fake, "condition": c, "fake_condition": fake_c}
-        arrays |= {"example": x, "sample": samples, "latents": z}
-        arrays |= {"params": params, "step": state.step}
-        seen = (real, c, of_real), (fake, fake_c, of_fake)
-        context = context_of(gan, "d", d, g, key, seen, **arrays)
+        arrays = {"example": x, "condition": c, "fake": fake, "fake_condition": fake_c}
+        arrays |= {"sample": samples, "latents": z, "params": params}
+        arrays |= {"step": state.step, **slopes}
+        context = context_of(gan, "d", d, g, key, (of_real, of_fake), **arrays)
         cost, memory, metrics = penalised(gan, context, keys, memory)
         metrics |= {"d_loss": loss, **equilibrium(gan, *logits)}
         return loss + cost, ((of_fake.stats, memory), metrics, logits[0])
@@ -112,17 +118,19 @@ def g_gradient(
         g, key = {"params": params, **stats}, keys("g_networks")
         d = (opponent(params) if opponent else state).d.variables
         samples, stats = generate(gan, g, z, c, key=key)
-        real, fake = both_augmented(gan, x, samples, state.step, memory, keys)
-        asked, fixed = sown_for(gan, "g"), (SPECTRAL,)
-        of_fake = judge(gan, d, fake, c, asked, fixed=fixed, key=key)
-        arrays = {"real": real, "fake": fake, "condition": c, "fake_condition": c}
-        arrays |= {"example": x, "sample": samples, "latents": z}
-        arrays |= {"params": params, "step": state.step}
-        arrays |= {"real_logits": None, "fake_logits": of_fake.logits}
-        seen = ((fake, c, of_fake),)
-        context = context_of(gan, "g", d, g, key, seen, fixed, **arrays)
-        context = context._replace(real_logits=context.critic(real))
-        loss = gan.loss.g(context.fake_logits, context.real_logits).mean()
+        asked, fixed = asked_by(gan, "g"), (SPECTRAL,)
+
+        def judged(real: Array, fake: Array) -> tuple[Judged, Judged]:
+            seen = both_augmented(gan, real, fake, state.step, memory, keys)
+            how = {"names": sown_for(asked), "fixed": fixed, "key": key}
+            return tuple(judge(gan, d, examples, c, **how) for examples in seen)
+
+        (of_real, of_fake), slopes = with_slopes(gan, asked, judged, x, samples)
+        loss = gan.loss.g(of_fake.logits, of_real.logits).mean()
+        arrays = {"example": x, "condition": c, "fake": samples, "fake_condition": c}
+        arrays |= {"sample": samples, "latents": z, "params": params}
+        arrays |= {"step": state.step, **slopes}
+        context = context_of(gan, "g", d, g, key, (of_real, of_fake), fixed, **arrays)
         cost, memory, metrics = penalised(gan, context, keys, memory)
         return loss + cost, ((stats, memory), metrics | {"g_loss": loss}, None)
 

@@ -4,7 +4,7 @@ gan_jax.algorithm.gradients puts them together.
 """
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -110,10 +110,55 @@ def adapted(
 _SOWN = {"features": "features", "classify": "class_logits"}
 
 
-def sown_for(gan: GAN, player: str) -> list[str]:
-    """Returns what the discriminator must sow for the penalties of a player."""
-    asked = {a for term in gan.penalties if player in term.players for a in term.asks}
+def asked_by(gan: GAN, player: str) -> set[str]:
+    """Returns the names of all that the penalties of a player ask for."""
+    return {a for term in gan.penalties if player in term.players for a in term.asks}
+
+
+def sown_for(asked: set[str]) -> list[str]:
+    """Returns what the discriminator must sow for what penalties ask for."""
     return [_SOWN[name] for name in sorted(asked & _SOWN.keys())]
+
+
+def asks_for_slopes(asked: set[str]) -> bool:
+    """Tells if penalties ask for the gradient of the loss's logits by examples."""
+    return bool(asked & {"real_slope", "fake_slope"})
+
+
+def with_slopes(
+    gan: GAN, asked: set[str], judged: Callable, real: Array, fake: Array
+) -> tuple[tuple[Judged, Judged], dict[str, Callable]]:
+    """Runs the discriminator, differentiably by the examples if penalties ask for it.
+
+    Logits and their gradient by the examples then come from one pass.
+
+    Args:
+      gan: the static half.
+      asked: the names of what penalties ask for.
+      judged: the pass, `(real, fake) -> (Judged, Judged)`.
+      real: `[batch, *shape]`, before augmentation.
+      fake: `[batch, *shape]`, likewise.
+
+    Returns:
+      What `judged` returns, and the slopes of `Context` by their names.
+    """
+    if not asks_for_slopes(asked):
+        return judged(real, fake), {}
+
+    def of_logits(real, fake):
+        both = judged(real, fake)
+        return tuple(of_kind.logits for of_kind in both), both
+
+    logits, pull_back, both = jax.vjp(of_logits, real, fake, has_aux=True)
+    of_real, of_fake = ((jnp.ones_like(x), jnp.zeros_like(x)) for x in logits)
+
+    def real_slope():
+        return gan.packed(pull_back((of_real[0], of_fake[1]))[0])
+
+    def fake_slope():
+        return gan.packed(pull_back((of_real[1], of_fake[0]))[1])
+
+    return both, {"real_slope": real_slope, "fake_slope": fake_slope}
 
 
 def context_of(
@@ -122,9 +167,9 @@ def context_of(
     d: Variables,
     g: Variables,
     key: Array,
-    seen: Sequence[tuple[Array, Array | None, Judged]] = (),
+    passes: tuple[Judged, Judged],
     fixed: tuple[str, ...] = (),
-    **arrays,
+    **fields,
 ) -> Context:
     """Returns what penalties may ask for, except their own key and memory.
 
@@ -134,16 +179,17 @@ def context_of(
       d: the discriminator's variables.
       g: the generator's.
       key: for the random streams of both networks.
-      seen: examples, their conditions, and what the discriminator's pass over them
-        gave: a penalty that asks for these very arrays gets that, and no other pass.
+      passes: what D gave for real and for fake examples in the pass of the loss. A
+        penalty that asks for what it saw there gets that, and no other pass.
       fixed: collections of statistics that the discriminator leaves unchanged.
-      **arrays: the fields of `Context` that are arrays.
+      **fields: further fields of `Context`; its `fake` is `[batch, *shape]`.
     """
-    condition = arrays["condition"]
+    condition, of_real, of_fake = fields["condition"], *passes
+    seen = (of_real, condition), (of_fake, fields["fake_condition"])
 
     def judged(x, condition, names=()):
-        for examples, told, found in seen:
-            if x is examples and condition is told:
+        for found, told in seen:
+            if x is found.examples and condition is told:
                 return found
         return judge(gan, d, x, condition, names, fixed=fixed, key=key)
 
@@ -156,10 +202,13 @@ def context_of(
     def generator(z, condition=condition):
         return generate(gan, g, z, condition, key=key)[0]
 
-    functions = {"critic": critic, "generator": generator}
-    functions |= {name: sown(of_d) for name, of_d in _SOWN.items()}
-    about = {"space": gan.example, "player": player, "key": key, "memory": None}
-    return Context(**about, **functions, **arrays)
+    real, fake = gan.packed(fields["example"]), gan.packed(fields.pop("fake"))
+    fields |= {"real_logits": of_real.logits, "fake_logits": of_fake.logits}
+    fields |= {"real_seen": of_real.examples, "fake_seen": of_fake.examples}
+    fields |= {"generator": generator, "memory": None}
+    fields |= {name: sown(of_d) for name, of_d in _SOWN.items()}
+    fields |= {"space": gan.example, "player": player}
+    return Context(critic, real, fake, key, **fields)
 
 
 def penalised(

@@ -83,11 +83,13 @@ class Judged(NamedTuple):
       logits: `[judgements]`, those of the first example first.
       sown: `[batch, ...]` of each name that was asked for.
       stats: the new statistics.
+      examples: `[batch, *packed shape]`, what was judged.
     """
 
     logits: Array
     sown: dict[str, Array]
     stats: dict
+    examples: Array
 
 
 def judge(
@@ -116,20 +118,19 @@ def judge(
     Raises:
       UserError: it sows nothing of such a name.
     """
-    network, examples = gan.discriminator, gan.example.encode(examples)
+    network, x = gan.discriminator, gan.example.encode(examples)
     if gan.condition is not None:
         condition = gan.condition.encode(condition)
     if names:
         variables = {**variables, _SOWN: {}}
-    logits, stats = _apply(
-        gan, network, variables, examples, condition, train, fixed, key
-    )
+    logits, stats = _apply(gan, network, variables, x, condition, train, fixed, key)
     sown = stats.pop(_SOWN, {})
     # The one place that knows of patches and frames: a network may return logits
     # `[batch, ...]` of any shape, or several such arrays.
-    rows = [leaf.reshape(examples.shape[0], -1) for leaf in jax.tree.leaves(logits)]
+    rows = [leaf.reshape(x.shape[0], -1) for leaf in jax.tree.leaves(logits)]
     logits = jnp.concatenate(rows, 1).reshape(-1)
-    return Judged(logits, {name: _found(sown, name) for name in names}, stats)
+    sown = {name: _found(sown, name) for name in names}
+    return Judged(logits, sown, stats, examples)
 
 
 def judge_both(
@@ -140,10 +141,13 @@ def judge_both(
     conditions: tuple[Array | None, Array | None],
     key: Array,
     names: Sequence[str] = (),
+    apart: bool = False,
 ) -> tuple[Judged, Judged]:
     """Runs the discriminator on real and on generated examples.
 
-    Each kind has its own batch statistics. Singular vectors make one step.
+    Each kind has its own batch statistics. Singular vectors make one step. A network
+    that treats examples independently gets both in one batch, unless they are to be
+    kept apart, so that each can be differentiated by its own examples.
 
     Args:
       gan: the static half.
@@ -153,12 +157,13 @@ def judge_both(
       conditions: those of `real` and those of `fake`.
       key: as for `generate`.
       names: as for `judge`.
+      apart: whether each kind has a batch of its own whatever the network is.
 
     Returns:
       Both; the new statistics are those of the second.
     """
     of_real, of_fake = conditions
-    if not getattr(gan.discriminator, "per_example", False):
+    if apart or not getattr(gan.discriminator, "per_example", False):
         keys = jax.random.split(key)
         first = judge(gan, variables, real, of_real, names, key=keys[0])
         variables = {"params": variables["params"], **first.stats}
@@ -179,8 +184,9 @@ def judge_both(
             logits[:, i].reshape(-1),
             {name: leaf[i::2] for name, leaf in both.sown.items()},
             both.stats,
+            examples,
         )
-        for i in range(2)
+        for i, examples in enumerate((real, fake))
     )
 
 

@@ -188,26 +188,40 @@ def _check_constraints(gan: GAN, state: TrainState) -> None:
 
 
 def _check_penalties(gan: GAN, state: TrainState, num: int, judgements: int) -> None:
-    arrays = _arrays(gan, state, num, _float(judgements))
+    arrays = _arrays(gan, state, num)
+    shapes = (num // gan.pack,), (judgements,)
     for penalty in gan.penalties:
         for player in penalty.players:
-            _check_penalty(gan, state, penalty, player, arrays)
+            _check_penalty(gan, state, penalty, player, arrays, shapes)
 
 
 def _check_penalty(
-    gan: GAN, state: TrainState, penalty: Penalty, player: str, arrays: dict
+    gan: GAN,
+    state: TrainState,
+    penalty: Penalty,
+    player: str,
+    arrays: dict,
+    shapes: tuple[tuple[int, ...], ...],
 ) -> None:
     title, memory = f"the penalty {penalty.name!r}", state.memory.get(penalty.name)
+    asked = set(penalty.asks)
 
     def values(arrays, memory, key, d, g):
-        context = objectives.context_of(gan, player, d, g, key, **arrays)
+        def judged(*kinds):
+            how = {"key": key, "names": objectives.sown_for(asked)}
+            seen, told = map(gan.packed, kinds), (arrays["condition"],) * 2
+            return players.judge_both(gan, d, *seen, told, **how)
+
+        kinds = arrays["example"], arrays["fake"]
+        passes, slopes = objectives.with_slopes(gan, asked, judged, *kinds)
+        fields = arrays | slopes
+        context = objectives.context_of(gan, player, d, g, key, passes, **fields)
         return penalty.values(context._replace(memory=memory))
 
     arguments = (arrays, memory, _key(), state.d.variables, state.g.variables)
     found, after = _traced(title, values, *arguments)
-    packs, judgements = arrays["real"].shape[:1], arrays["real_logits"].shape
-    if getattr(found, "shape", found) not in (packs, judgements):
-        raise _wrong_shape(title, found, packs, penalty.function)
+    if getattr(found, "shape", found) not in shapes:
+        raise _wrong_shape(title, found, shapes[0], penalty.function)
     if _shapes(after) != _shapes(memory):
         raise UserError(
             f"{title} returns another kind of memory than it gets: "
@@ -215,14 +229,12 @@ def _check_penalty(
         )
 
 
-def _arrays(gan: GAN, state: TrainState, num: int, logits) -> dict[str, Any]:
-    """Returns the shapes of the arrays that penalties may ask for."""
-    seen = _float(num // gan.pack, *gan.packed_shape)
+def _arrays(gan: GAN, state: TrainState, num: int) -> dict[str, Any]:
+    """Returns the shapes of the arrays that a pass of the loss has."""
     examples, condition = _float(num, *gan.example.shape), _condition(gan, num)
     return {
-        **{"real": seen, "fake": seen, "real_logits": logits, "fake_logits": logits},
         **{"condition": condition, "fake_condition": condition},
-        **{"example": examples, "sample": examples},
+        **{"example": examples, "sample": examples, "fake": examples},
         "latents": _float(num, gan.latent.size),
         "params": state.d.params,
         "step": state.step,

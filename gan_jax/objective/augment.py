@@ -32,19 +32,7 @@ def translation(
     (arXiv:2006.10738), section 3.
     """
     check_number("translation: ratio", ratio, below=1)
-    _, height, width, _ = images.shape
-    reach = [int(ratio * side + 0.5) for side in (height, width)]
-    padded = jnp.pad(images, ((0, 0), *((r, r) for r in reach), (0, 0)))
-    starts = [
-        jax.random.randint(one, (len(images),), 0, 2 * r + 1)
-        for one, r in zip(jax.random.split(key), reach, strict=True)
-    ]
-    cut = jax.vmap(
-        lambda image, *at: jax.lax.dynamic_slice(
-            image, (*at, 0), (height, width, image.shape[-1])
-        )
-    )
-    return _some(key, p, cut(padded, *starts), images)
+    return _some(key, p, shifted(key, images, ratio, mode="constant"), images)
 
 
 @augmentation(images_only=True)
@@ -103,6 +91,30 @@ def instance_noise(
     sigma = scale / until * jnp.maximum(0, until - step)  # exactly 0 at `until`
     noise = jax.random.normal(key, images.shape)
     return (images + sigma * noise).astype(images.dtype)
+
+
+def shifted(key: Array, images: Array, ratio: float, mode: str) -> Array:
+    """Shifts each image by whole pixels, up to `ratio` of each side.
+
+    Args:
+      key: a PRNG key.
+      images: `[batch, height, width, channels]`.
+      ratio: of a side, below 1.
+      mode: what comes in at the border, as for `jnp.pad`.
+    """
+    _, height, width, channels = images.shape
+    reach = [int(ratio * side + 0.5) for side in (height, width)]
+    padded = jnp.pad(images, ((0, 0), *((r, r) for r in reach), (0, 0)), mode=mode)
+    starts = [
+        jax.random.randint(one, (len(images),), 0, 2 * r + 1)
+        for one, r in zip(jax.random.split(key), reach, strict=True)
+    ]
+    cut = jax.vmap(
+        lambda image, *at: jax.lax.dynamic_slice(
+            image, (*at, 0), (height, width, channels)
+        )
+    )
+    return cut(padded, *starts)
 
 
 def _some(key: Array, p: float, changed: Array, images: Array) -> Array:

@@ -36,25 +36,30 @@ class Context(NamedTuple):
 
     Attributes:
       critic: a function `(examples, condition=None) -> [judgements]`, the
-        discriminator. Without a second argument it takes the condition of `real`, as
-        do the other functions below.
-      real: `[batch, ...]`, real examples as the discriminator sees them: augmented and
-        packed.
-      fake: `[batch, ...]`, generated examples as the discriminator sees them.
+        discriminator D, without augmentation. Without a second argument it takes the
+        condition of `real`, as do the other functions below.
+      real: `[batch, ...]`, real examples, packed where D sees packs, x.
+      fake: `[batch, ...]`, generated examples, likewise, G(z).
       key: a PRNG key for what the term draws.
-      real_logits: `[judgements]`, the critic's logits of `real`.
-      fake_logits: `[judgements]`, those of `fake`.
+      real_logits: `[judgements]`, those of the loss: D(T(x)) with the augmentation T.
+      fake_logits: `[judgements]`, likewise D(T(G(z))).
+      real_slope: a function `() -> [batch, ...]`, the gradient by `real` of the sum of
+        `real_logits`; both come from one pass.
+      fake_slope: likewise, of `fake_logits` by `fake`.
+      real_seen: `[batch, ...]`, T(x), what D saw of `real` in the pass of the loss.
+      fake_seen: `[batch, ...]`, T(G(z)).
       condition: `[batch, ...]`, what both players are told of `real`; None in an
         unconditional GAN.
       fake_condition: `[batch, ...]`, what they are told of `fake`: it differs where
         `fake` holds earlier samples.
-      example: `[batch, *shape]`, the real examples before augmentation and packing.
-      sample: `[batch, *shape]`, the generated examples before augmentation and packing.
+      example: `[batch, *shape]`, the real examples before packing.
+      sample: `[batch, *shape]`, the generated examples of `latents`, before packing.
       latents: `[batch, size]`, of this update's samples; `fake` may hold earlier
         samples.
       player: 'd' or 'g', whose objective it is.
       features: a function `(examples, condition=None) -> [batch, n]`, the
-        discriminator's last features.
+        discriminator's last features. Those of `real_seen` and `fake_seen` are of the
+        loss's pass, and cost no other one, as do the classes below.
       classify: a function `(examples, condition=None) -> [batch, num_classes]`, the
         logits of the discriminator's auxiliary classifier.
       generator: a function `(latents, condition=None) -> [batch, *shape]`, in training.
@@ -83,6 +88,10 @@ class Context(NamedTuple):
     memory: Any
     step: Array
     space: Any
+    real_seen: Array
+    fake_seen: Array
+    real_slope: Callable | None = None
+    fake_slope: Callable | None = None
     player: str = "d"
 
 

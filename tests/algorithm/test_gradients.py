@@ -12,9 +12,11 @@ import gan_jax
 from gan_jax import Classes, Images, Points, Space, build
 from gan_jax.algorithm import objectives
 from gan_jax.algorithm.average import Average
+from gan_jax.algorithm.gradients import d_gradient, g_gradient
 from gan_jax.algorithm.keys import Keys, purpose_key
 from gan_jax.build import optimizers as optim
 from gan_jax.errors import UserError
+from gan_jax.objective import penalties
 from gan_jax.objective.terms import augmentation, penalty
 
 KEY = jax.random.key(0)
@@ -296,6 +298,76 @@ def test_flips_are_of_real_images_alone():
     np.testing.assert_array_equal(fake, images)
     flipped = [(r == i[:, ::-1]).all() for r, i in zip(real, images, strict=True)]
     assert 0 < sum(flipped) < 16
+
+
+class Quadratic:
+    """D(x) = a x + |x|^2 / 2, in two judgements."""
+
+    class Generator(nn.Module):
+        shape: tuple
+
+        @nn.compact
+        def __call__(self, latents, condition=None, *, train):
+            return nn.Dense(2, bias_init=nn.initializers.ones)(latents)
+
+    class Discriminator(nn.Module):
+        shape: tuple
+        per_example: bool = True
+
+        @nn.compact
+        def __call__(self, x, condition=None, *, train):
+            self.sow("intermediates", "features", x)
+            a = self.param(
+                "a", lambda _: jnp.resize(jnp.array([0.7, -1.2]), x.shape[1])
+            )
+            return a * x + x**2 / 2
+
+
+@augmentation
+def stretched(key, x):
+    return x * jnp.array([2.0, -0.5]) + 0.3
+
+
+def judged_plainly(critic, real, fake, key):
+    return critic(real) + 3 * critic(fake)
+
+
+def features_seen(critic, real, fake, key, *, features, real_seen, fake_seen):
+    return (features(real_seen) + 3 * features(fake_seen)).sum(-1)
+
+
+@pytest.mark.parametrize(("pack", "per_example"), [(1, True), (2, False)])
+def test_penalties_get_raw_examples_and_the_slope_of_what_d_sees(pack, per_example):
+    """R1 and R2 are of D(T(x)) by x, for an affine T."""
+    how = {"model": Quadratic, "latent_size": 2, "pack": pack}
+    gan = build(Points((2,)), discriminator=f"per_example={per_example}", **how)
+    terms = (
+        penalties.r1,
+        penalties.r2,
+        penalty(judged_plainly),
+        penalty(features_seen),
+    )
+    terms = [dataclasses.replace(term, players=("d", "g")) for term in terms]
+    gan = dataclasses.replace(gan, penalties=tuple(terms), augment=(stretched,))
+    state, batch = INIT(gan, KEY), {"example": batch_of(gan)["example"]}
+    w = np.asarray(state.g.params["Dense_0"]["kernel"])
+    stretch, a = np.array([2.0, -0.5]), np.array([0.7, -1.2])
+    keys = {"d": Keys(KEY, state.step, 0, 0), "g": Keys(KEY, state.step, 0)}
+    for player, of_player in (("d", d_gradient), ("g", g_gradient)):
+        metrics = of_player(gan, state, batch).metrics
+        metrics = {name.split("penalty_")[-1]: x for name, x in metrics.items()}
+        z = gan.latent.sample(keys[player](f"{player}_noise"), 6)
+        kinds = np.asarray(batch["example"]), np.asarray(z) @ w + 1
+        seen = [x * stretch + 0.3 for x in kinds]
+        slopes = [stretch * (a + x) for x in seen]
+        expected = {
+            f"r{i + 1}": pack * (s**2).sum(1).mean() / 2 for i, s in enumerate(slopes)
+        }
+        plain = [(a * x + x**2 / 2).mean() for x in kinds]
+        expected["judged_plainly"] = plain[0] + 3 * plain[1]
+        expected["features_seen"] = pack * (seen[0] + 3 * seen[1]).sum(1).mean()
+        found = {name: metrics[name] for name in expected}
+        assert_close(found, expected, rtol=1e-5)
 
 
 @pytest.mark.slow

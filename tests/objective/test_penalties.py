@@ -1,7 +1,8 @@
 """Every penalty is rows of one table, which bring all checks.
 
 The world they are tried in has closed forms: a critic with a linear and a quadratic
-part that makes two judgements of each example, and a linear generator. A row gives the
+part that makes two judgements of each example, an affine augmentation of what it sees
+in the loss, and a linear generator. A row gives the
 penalty as a function in float64 NumPy; finite differences of it give the gradients.
 """
 
@@ -49,6 +50,19 @@ class World:
         """Returns the gradient of the sum of an example's judgements."""
         alike = self.d["q"] * flat(x) + 0.1 * self.of(condition)
         return self.s.sum(1) + JUDGEMENTS * alike
+
+    def stretch(self, x):
+        """Returns the factor of each coordinate in the augmentation T."""
+        size = flat(x).shape[1]
+        return self.xp.asarray(1.5 - 0.4 * np.arange(size), x.dtype)
+
+    def seen(self, x):
+        """Returns T(x)."""
+        return (self.stretch(x) * flat(x) + 0.3).reshape(x.shape)
+
+    def seen_slope(self, x, condition=None):
+        """Returns the gradient of the sum of the judgements of T(x), by x."""
+        return self.stretch(x) * self.slope(self.seen(x), condition)
 
     def generator(self, z, condition=None):
         return (z @ self.w).reshape(len(z), *self.shape)
@@ -112,8 +126,8 @@ def dragan(w, f, b):
 
 def lecam(w, f, b, positive=lambda gap: gap):
     real, fake = lecam_means(f, b)["real"].mean(), lecam_means(f, b)["fake"].mean()
-    to_fake = positive(w.critic(b.real) - fake)
-    return to_fake**2 + positive(real - w.critic(b.fake, b.fake_condition)) ** 2
+    of = lecam_means(w, b)
+    return positive(of["real"] - fake) ** 2 + positive(real - of["fake"]) ** 2
 
 
 def lecam_relu(w, f, b):
@@ -121,11 +135,13 @@ def lecam_relu(w, f, b):
 
 
 def lecam_means(w, b):
-    return {"real": w.critic(b.real), "fake": w.critic(b.fake, b.fake_condition)}
+    of_fake = w.critic(w.seen(b.fake), b.fake_condition)
+    return {"real": w.critic(w.seen(b.real)), "fake": of_fake}
 
 
 def moved(w, x, noise, condition=None):
-    return (w.critic(x, condition) - w.critic(x + 0.5 * noise, condition)) ** 2
+    near = w.critic(x + 0.5 * noise, condition)
+    return (w.critic(w.seen(x), condition) - near) ** 2
 
 
 def zcr_of_d(w, f, b):
@@ -149,8 +165,8 @@ def orthogonality(matrix, relaxed=False):
 
 
 def feature_matching(w, f, b):
-    of_fake = w.features(w.generator(b.latents), b.fake_condition)
-    gap = f.features(b.real).mean(0) - of_fake.mean(0)
+    of_fake = w.features(w.seen(w.generator(b.latents)), b.fake_condition)
+    gap = f.features(f.seen(b.real)).mean(0) - of_fake.mean(0)
     return np.full(BATCH, (gap**2).sum())
 
 
@@ -174,11 +190,12 @@ def cross_entropy(logits, classes):
 
 
 def classifier_of_g(w, f, b):
-    return cross_entropy(w.classify(w.generator(b.latents)), b.fake_condition)
+    made = w.seen(w.generator(b.latents))
+    return cross_entropy(w.classify(made), b.fake_condition)
 
 
 def classifier_of_d(w, f, b):
-    of_real = cross_entropy(w.classify(b.real), b.condition)
+    of_real = cross_entropy(w.classify(w.seen(b.real)), b.condition)
     return of_real + classifier_of_g(w, f, b)
 
 
@@ -189,8 +206,8 @@ CLASSES = {"weight": 1.0, **BOTH}
 POINTS = {"settings": {"scale": 0.5}, "shape": POINT}
 RELAXED = {"settings": {"relaxed": True}, "weight": 1e-4}
 CASES = [
-    Case("r1", lambda w, f, b: 0.5 * square(w.slope(b.real))),
-    Case("r2", lambda w, f, b: 0.5 * square(w.slope(b.fake, b.fake_condition))),
+    Case("r1", lambda w, f, b: 0.5 * square(w.seen_slope(b.real))),
+    Case("r2", lambda w, f, b: 0.5 * square(w.seen_slope(b.fake, b.fake_condition))),
     Case("gradient_penalty", gradient_penalty(lambda n: n - 1)),
     Case("gradient_penalty", gradient_penalty(lambda n: n - 2.5), {"target": 2.5}),
     Case(
@@ -200,7 +217,7 @@ CASES = [
     ),
     Case("zero_centred_gradient_penalty", gradient_penalty(lambda n: n)),
     Case("dragan", dragan),
-    Case("drift", lambda w, f, b: w.critic(b.real) ** 2, weight=0.001),
+    Case("drift", lambda w, f, b: w.critic(w.seen(b.real)) ** 2, weight=0.001),
     Case("lecam", lecam, weight=0.3),
     Case("lecam", lecam_relu, {"relu": True}, weight=0.3),
     Case("cr", lambda w, f, b: moved(w, b.real, b.draws[0]), **POINTS),
@@ -286,12 +303,18 @@ def evaluate(case, theta, data, key, memory=None):
     world = World(theta, case.shape, data["condition"], jnp)
     made = world.generator(data["latents"])
     fake = lax.stop_gradient(made) if case.player == "d" else made
+    real_seen, fake_seen = world.seen(data["real"]), world.seen(fake)
+    told = data["fake_condition"]
     context = Context(
         critic=world.critic,
         fake=fake,
         key=key,
-        real_logits=world.critic(data["real"]),
-        fake_logits=world.critic(fake, data["fake_condition"]),
+        real_logits=world.critic(real_seen),
+        fake_logits=world.critic(fake_seen, told),
+        real_slope=lambda: world.seen_slope(data["real"]),
+        fake_slope=lambda: world.seen_slope(fake, told),
+        real_seen=real_seen,
+        fake_seen=fake_seen,
         example=None,
         sample=made,
         player=case.player,
@@ -469,7 +492,12 @@ def call(name, critic, real, fake, key=NOTHING[3], **offered):
     """Calls a penalty with what it asks for, and the settings among the rest."""
     term = getattr(penalties, name)
     wanted = {*term.asks, *term.setting_names}
-    offered = {"fake_condition": None} | offered
+    slopes = {
+        "real_slope": lambda: jax.grad(lambda x: critic(x).sum())(real),
+        "fake_slope": lambda: jax.grad(lambda x: critic(x).sum())(fake),
+    }
+    seen = {"real_seen": real, "fake_seen": fake}
+    offered = {"fake_condition": None, **slopes, **seen} | offered
     return term(
         critic, real, fake, key, **{k: x for k, x in offered.items() if k in wanted}
     )
@@ -520,33 +548,36 @@ def consistency(name, critic, real, fake, space=Images, **settings):
 @pytest.mark.parametrize(
     ("name", "of"), [("cr", "real"), ("bcr", "real"), ("bcr", "fake")]
 )
-def test_images_are_flipped_and_shifted_by_an_eighth(name, of):
+@pytest.mark.parametrize("flip", [True, False])
+def test_images_are_flipped_and_shifted_by_an_eighth(name, of, flip):
     image = np.random.default_rng(0).normal(size=(4, 4)).astype(np.float32)
     slope = np.random.default_rng(1).normal(size=(4, 4)).astype(np.float32)
-    framed = np.pad(image, 1)
+    framed = np.pad(image, 1, mode="reflect")
     possible = [
         ((image - turned[i : i + 4, j : j + 4]) * slope).sum() ** 2
-        for turned in (framed, framed[:, ::-1])
+        for turned in (framed, framed[:, ::-1])[: 1 + flip]
         for i in range(3)
         for j in range(3)
     ]
     images = np.broadcast_to(image[None, :, :, None], (300, 4, 4, 1))
     batches = {"real": 0 * images, "fake": 0 * images, of: images}
-    got = consistency(name, lambda x: (x[..., 0] * slope).sum((1, 2)), **batches)
+    ask = {**batches, "flip": flip}
+    got = consistency(name, lambda x: (x[..., 0] * slope).sum((1, 2)), **ask)
     apart = np.abs(np.array(got)[:, None] - np.array(possible))
     assert (apart.min(1) < 1e-3).all()
-    assert set(apart.argmin(1)) == set(range(18))
+    assert set(apart.argmin(1)) == set(range(len(possible)))
 
 
 @pytest.mark.parametrize("name", ["cr", "bcr"])
 def test_consistent_critics_pay_nothing(name):
-    # Whole numbers within a frame of zeros: neither a flip nor a shift changes the sum.
-    inside = np.random.default_rng(0).integers(-9, 9, (8, 2, 2, 1))
-    images = np.pad(np.float32(inside), ((0, 0), (1, 1), (1, 1), (0, 0)))
+    # Whole numbers within a frame of zeros, two wide since the border reflects: neither
+    # a flip nor a shift changes the sum.
+    inside = np.random.default_rng(0).integers(-9, 9, (8, 4, 4, 1))
+    images = np.pad(np.float32(inside), ((0, 0), (2, 2), (2, 2), (0, 0)))
     whole, first_row = (
         consistency(
             name,
-            lambda x: jnp.stack([x.sum((1, 2, 3)), x[:, 1].sum((1, 2))], 1).reshape(-1),
+            lambda x: jnp.stack([x.sum((1, 2, 3)), x[:, 2].sum((1, 2))], 1).reshape(-1),
             *(images, images),
         )
         .reshape(-1, 2)
@@ -705,7 +736,7 @@ def test_a_classifier_that_knows_nothing_pays_the_entropy_of_its_batches():
     ask = {"classify": told_nothing(lambda x: jnp.zeros((3, 5)))}
     ask |= {"condition": jnp.arange(3), "fake_condition": jnp.arange(3)[::-1]}
     for player, batches in (("d", 2), ("g", 1)):
-        got = penalties.auxiliary_classifier(*NOTHING, player=player, **ask)
+        got = call("auxiliary_classifier", *NOTHING, player=player, **ask)
         np.testing.assert_allclose(got, np.full(3, batches * np.log(5)), rtol=1e-6)
 
 

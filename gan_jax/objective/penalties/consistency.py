@@ -1,7 +1,9 @@
 """Penalties on how the discriminator's logits change with small changes of its input.
 
-$T$ flips images and shifts them by up to an eighth of their side. Examples that are
-not images are moved by Gaussian noise.
+$T$ flips images and shifts them by up to an eighth of their side, with reflection at
+the border, as in the code of `cr`'s authors. Examples that are not images are moved by
+Gaussian noise. $D(x)$ is the logit of the loss, of an augmented example if there is an
+augmentation; $T$ takes the example itself.
 """
 
 from collections.abc import Callable
@@ -13,7 +15,7 @@ from jax import Array
 
 from gan_jax.objective import augment
 from gan_jax.objective.penalties.shared import Critic, check_latents
-from gan_jax.objective.terms import check_number, penalty
+from gan_jax.objective.terms import check_flag, check_number, penalty
 
 
 @penalty
@@ -26,6 +28,7 @@ def cr(
     real_logits: Array,
     space: Any,
     scale: float = 0.05,
+    flip: bool = True,
 ) -> Array:
     r"""Returns $(D(x) - D(T(x)))^2$ at real examples.
 
@@ -33,12 +36,13 @@ def cr(
 
     Settings:
       scale: standard deviation of the noise; images do not use it.
+      flip: whether $T$ flips images, with probability ½; not for digits or letters.
 
     Raises:
-      UserError: the scale is no positive number.
+      UserError: the scale is no positive number, or `flip` neither True nor False.
     """
-    check_number("cr: scale", scale, zero=False)
-    return jnp.square(real_logits - critic(_transform(key, real, space, scale)))
+    changed = _transform("cr", key, real, space, scale, flip)
+    return jnp.square(real_logits - critic(changed))
 
 
 @penalty
@@ -53,6 +57,7 @@ def bcr(
     fake_condition: Any,
     space: Any,
     scale: float = 0.05,
+    flip: bool = True,
 ) -> Array:
     r"""Returns $(D(x) - D(T(x)))^2 + (D(G(z)) - D(T(G(z))))^2$.
 
@@ -60,12 +65,11 @@ def bcr(
     1), which includes generated examples; the settings are those of `cr`.
 
     Raises:
-      UserError: the scale is no positive number.
+      UserError: the scale is no positive number, or `flip` neither True nor False.
     """
-    check_number("bcr: scale", scale, zero=False)
     real_key, fake_key = jax.random.split(key)
-    changed_real = _transform(real_key, real, space, scale)
-    changed_fake = _transform(fake_key, fake, space, scale)
+    changed_real = _transform("bcr", real_key, real, space, scale, flip)
+    changed_fake = _transform("bcr", fake_key, fake, space, scale, flip)
     of_real = real_logits - critic(changed_real)
     of_fake = fake_logits - critic(changed_fake, fake_condition)
     return jnp.square(of_real) + jnp.square(of_fake)
@@ -113,8 +117,13 @@ def zcr(
     return jnp.square(change).reshape(len(sample), -1).mean(1)
 
 
-def _transform(key: Array, x: Array, space: Any, scale: float) -> Array:
+def _transform(
+    name: str, key: Array, x: Array, space: Any, scale: float, flip: bool
+) -> Array:
+    check_number(f"{name}: scale", scale, zero=False)
+    check_flag(f"{name}: flip", flip)
     if not space.is_image:
         return x + scale * jax.random.normal(key, x.shape).astype(x.dtype)
     flip_key, shift_key = jax.random.split(key)
-    return augment.translation(shift_key, augment.flip(flip_key, x))
+    x = augment.flip(flip_key, x) if flip else x
+    return augment.shifted(shift_key, x, 0.125, mode="reflect")

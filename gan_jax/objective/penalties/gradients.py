@@ -3,9 +3,12 @@
 Where D makes several judgements of an example, D(x) stands for their sum. Where it
 mixes the examples of a batch, as batch normalisation does, the gradient is that of the
 batch's summed judgements by each example: these terms are meant for a D that does not.
+
+Under an augmentation $T$, `r1` and `r2` differentiate what the loss sees, D(T(x)). The
+others are of D itself, at examples that were not augmented.
 """
 
-from typing import Any
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -16,23 +19,38 @@ from gan_jax.objective.terms import check_flag, check_number, penalty
 
 
 @penalty
-def r1(critic: Critic, real: Array, fake: Array, key: Array) -> Array:
-    r"""Returns $\frac12\|\nabla_x D(x)\|^2$ at real examples.
+def r1(
+    critic: Critic,
+    real: Array,
+    fake: Array,
+    key: Array,
+    *,
+    real_slope: Callable[[], Array],
+) -> Array:
+    r"""Returns $\frac12\|\nabla_x D(T(x))\|^2$ at real examples.
 
-    Its weight is the $\gamma$ of Mescheder et al. 2018 (arXiv:1801.04406), eq. 9.
+    Its weight is the $\gamma$ of Mescheder et al. 2018 (arXiv:1801.04406), eq. 9. An
+    augmentation $T$ belongs to the function that is differentiated, as in the code of
+    StyleGAN2-ADA and of R3GAN.
     """
-    return 0.5 * squared_norm(gradient(critic, real))
+    return 0.5 * squared_norm(real_slope())
 
 
 @penalty
 def r2(
-    critic: Critic, real: Array, fake: Array, key: Array, *, fake_condition: Any
+    critic: Critic,
+    real: Array,
+    fake: Array,
+    key: Array,
+    *,
+    fake_slope: Callable[[], Array],
 ) -> Array:
-    r"""Returns $\frac12\|\nabla_x D(x)\|^2$ at generated examples.
+    r"""Returns $\frac12\|\nabla_x D(T(x))\|^2$ at generated examples.
 
     Its weight is the $\gamma$ of Mescheder et al. 2018 (arXiv:1801.04406), eq. 10.
+    $T$ is that of `r1`.
     """
-    return 0.5 * squared_norm(gradient(critic, fake, fake_condition))
+    return 0.5 * squared_norm(fake_slope())
 
 
 @penalty

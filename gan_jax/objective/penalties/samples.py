@@ -29,14 +29,16 @@ def feature_matching(
     key: Array,
     *,
     features: Callable[..., Array],
+    real_seen: Array,
+    fake_seen: Array,
     fake_condition: Array | None,
 ) -> Array:
     r"""Returns $\|\mathbb{E}_x f(x) - \mathbb{E}_z f(G(z))\|^2$ of D's features $f$.
 
     Salimans et al. 2016 (arXiv:1606.03498), section 3.1; the means are of the batch.
     """
-    of_fake = features(fake, fake_condition).mean(0)
-    gap = stop_gradient(features(real)).mean(0) - of_fake
+    of_fake = features(fake_seen, fake_condition).mean(0)
+    gap = stop_gradient(features(real_seen)).mean(0) - of_fake
     return jnp.broadcast_to(jnp.square(gap).sum(), len(real))
 
 
@@ -114,6 +116,8 @@ def auxiliary_classifier(
     key: Array,
     *,
     classify: Callable[..., Array],
+    real_seen: Array,
+    fake_seen: Array,
     condition: Array,
     fake_condition: Array,
     player: str,
@@ -125,7 +129,7 @@ def auxiliary_classifier(
     first has no gradient by G.
     """
     cross_entropy = optax.losses.softmax_cross_entropy_with_integer_labels
-    of_fake = cross_entropy(classify(fake, fake_condition), fake_condition)
+    of_fake = cross_entropy(classify(fake_seen, fake_condition), fake_condition)
     if player == "g":
         return of_fake
-    return cross_entropy(classify(real), condition) + of_fake
+    return cross_entropy(classify(real_seen), condition) + of_fake
