@@ -30,7 +30,8 @@ out; a config reaches them by `--config.generator='attention=16, dropout=0.5'` a
     spectral_norm  of all dense layers and convolutions, and of the projection
     dropout        G: its rate, in sampling too, from the random stream `dropout`
     attention      resnet: side of the feature map that self-attention follows
-    minibatch_std  D: examples to a group whose standard deviation is one more feature
+    minibatch_std  D: examples to a group whose standard deviation is one more input
+                   of the last convolution (of mlp's last layer)
     norm           dcgan's D: 'batch' or 'none'
 
 Our discriminators end in `gan_jax.layers.labels.Logits`. Where a caller makes the

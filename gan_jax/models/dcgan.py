@@ -107,8 +107,9 @@ class Discriminator(nn.Module):
       norm: of all layers but the first, 'batch' or 'none'.
       spectral_norm: whether the weights are spectrally normalised; or how many power
         iterations an update makes for that, 1 by default.
-      minibatch_std: examples to a group whose standard deviation is one more feature
-        of the last map; 0 for none.
+      minibatch_std: examples to a group whose standard deviation is one more input
+        channel of the last convolution, as in ProGAN (arXiv:1710.10196) and StyleGAN; 0
+        for none. At 8x8 and 14x14 that convolution is the first, on the image.
     """
 
     shape: tuple[int, ...]
@@ -137,13 +138,14 @@ class Discriminator(nn.Module):
         )
         down = functools.partial(Conv, kernel_init=_init)
         wrap, normed = wrapper(self.spectral_norm), self.norm == "batch"
-        norm = batch_norm(train) if normed else lambda h: h
+        norm = batch_norm(train)
 
         h = LabelledExamples(classes["concatenation"])(x, condition)
-        h = nn.leaky_relu(wrap(down(self.width))(h), 0.2)
-        for i in range(1, halvings):
-            h = wrap(down(self.width << i, use_bias=not normed))(h)
-            h = nn.leaky_relu(norm(h), 0.2)
-        h = append_deviation(h, self.minibatch_std).reshape(h.shape[0], -1)
+        for i in range(halvings):
+            if i == halvings - 1:
+                h = append_deviation(h, self.minibatch_std)
+            plain = i == 0 or not normed
+            h = wrap(down(self.width << i, use_bias=plain))(h)
+            h = nn.leaky_relu(h if plain else norm(h), 0.2)
         logits = Logits(classes["projection"], _init, wrap, classes["auxiliary"])
-        return logits(h, condition)
+        return logits(h.reshape(h.shape[0], -1), condition)

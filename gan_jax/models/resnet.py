@@ -113,8 +113,10 @@ class Discriminator(nn.Module):
         'auxiliary'.
       spectral_norm: whether the weights are spectrally normalised, as they are by
         default; or how many power iterations an update makes for that, 1 by default.
-      minibatch_std: examples to a group whose standard deviation is one more feature
-        of the last map; 0 for none.
+      minibatch_std: examples to a group whose standard deviation is one more input
+        channel of the last convolution, as in ProGAN (arXiv:1710.10196) and StyleGAN; 0
+        for none. It is added inside the last block, not before it: there it would also
+        widen the block's first layer and make its identity shortcut a convolution.
       attention: side of the feature map that self-attention follows; 0 for none.
     """
 
@@ -146,9 +148,10 @@ class Discriminator(nn.Module):
 
         h = LabelledExamples(classes["concatenation"])(x, condition)
         for i, widths in enumerate(_D[side]):
-            h = _Down(self.width * widths, i < halvings, first=i == 0, wrap=wrap)(h)
+            group = self.minibatch_std if i == len(_D[side]) - 1 else 0
+            h = _Down(self.width * widths, i < halvings, i == 0, wrap, group)(h)
             h = SelfAttention(wrap)(h) if i == attention else h
-        h = append_deviation(nn.relu(h), self.minibatch_std).sum((1, 2))
+        h = nn.relu(h).sum((1, 2))
         logits = Logits(classes["projection"], _glorot, wrap, classes["auxiliary"])
         return logits(h, condition)
 
@@ -174,13 +177,14 @@ class _Down(nn.Module):
     halve: bool
     first: bool  # of the network: no ReLU before it, on the image
     wrap: Callable
+    group: int  # of the standard deviation that its second layer sees; 0 for none
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
         h = x if self.first else nn.relu(x)
         # As in the authors' code: only the first block widens at its first layer.
         hidden = self.features if self.first else x.shape[-1]
-        h = nn.relu(self.wrap(_conv(hidden))(h))
+        h = append_deviation(nn.relu(self.wrap(_conv(hidden))(h)), self.group)
         h = self.wrap((_conv_pool if self.halve else _conv)(self.features))(h)
         if not self.halve and x.shape[-1] == self.features:
             return h + x

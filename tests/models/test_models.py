@@ -1,3 +1,4 @@
+import flax.traverse_util
 import jax
 import jax.export
 import jax.numpy as jnp
@@ -154,6 +155,33 @@ def test_parameter_counts(fields, g, d):
     assert count(variables["params"]) == g
     _, variables = abstract(discriminator, jnp.zeros((2, *fields["shape"])))
     assert count(variables["params"]) == d
+
+
+@pytest.mark.parametrize(
+    ("model", "shape", "kernel"),
+    [
+        ("mlp", (2,), "Logits_0/Dense_0"),
+        ("dcgan", (8, 8, 1), "Conv_0"),
+        ("dcgan", (28, 28, 1), "Conv_1"),
+        ("dcgan", (64, 64, 3), "Conv_3"),
+        ("resnet", (32, 32, 3), "_Down_3/Conv_1"),
+        ("resnet", (64, 64, 3), "_Down_4/ConvPool_0"),
+    ],
+)
+def test_minibatch_std_widens_the_last_convolution_alone(model, shape, kernel):
+    """Its kernel gets one more input channel, that of mlp's last layer in its place."""
+
+    def shapes(**fields):
+        discriminator = MODELS[model].Discriminator(shape, width=4, **fields)
+        _, variables = abstract(discriminator, jnp.zeros((4, *shape)))
+        return flax.traverse_util.flatten_dict(
+            jax.tree.map(jnp.shape, variables["params"]), sep="/"
+        )
+
+    plain, widened = shapes(), shapes(minibatch_std=2)
+    *sides, inputs, outputs = plain[f"{kernel}/kernel"]
+    wanted = {f"{kernel}/kernel": (*sides, inputs + 1, outputs)}
+    assert widened == plain | wanted
 
 
 def test_dcgan_weights_start_at_a_fiftieth():
