@@ -1,9 +1,11 @@
-"""Trains every loss on the ring, and writes which modes it covers into README.md.
+"""Trains every loss on the ring, and writes which modes it covers.
 
     python scripts/table.py
 
-Each row is a run of configs/ring.py, at a learning rate of 1e-3, with three seeds in
-one program, alone and with R1. The runs stay in --runs: finished ones are not repeated,
+The table is put between its marks in docs/objectives.md; README.md shows three of its
+rows, which are copied by hand. Each row is a run of configs/ring.py, at a learning rate
+of 1e-3, with three seeds in one program, alone and with R1. Some rows change the
+dynamics instead of the loss. The runs stay in --runs: finished ones are not repeated,
 and stopped ones resume. Coverage is that of arXiv:1712.04086, section 4.1, of 2,500
 samples of each seed.
 """
@@ -24,13 +26,13 @@ from gan_jax.run.restore import load
 from gan_jax.run.training import train
 
 ROOT = Path(__file__).parents[1]
-README = ROOT / "README.md"
+PAGE = ROOT / "docs/objectives.md"
 START, END = "<!-- scripts/table.py: start -->", "<!-- scripts/table.py: end -->"
 
 SEEDS = flags.DEFINE_integer("seeds", 3, "Runs of each row.")
 STEPS = flags.DEFINE_integer("num_steps", 3_000, "Generator updates of a run.")
 RUNS = flags.DEFINE_string("runs", "runs/table", "The folder of the runs.")
-WRITE = flags.DEFINE_bool("write", True, "Write the table into README.md.")
+WRITE = flags.DEFINE_bool("write", True, "Write the table into docs/objectives.md.")
 
 LOSSES = (
     "non_saturating",
@@ -54,6 +56,12 @@ LOSSES = (
 )
 PENALTIES = ("", "r1(weight=0.1)")
 OPTIMIZER = "adam(learning_rate=1e-3, b1=0.5, b2=0.999)"
+# G looks through D's optimizer, which has a derivative everywhere only with eps_root.
+UNROLLED = {
+    "loss": "non_saturating",
+    "step": "unrolled(k=5)",
+    "d_optimizer": OPTIMIZER.replace(")", ", eps_root=1e-8)"),
+}
 NUM = 2500  # samples that modes are counted in
 
 
@@ -65,21 +73,29 @@ def main() -> None:
         + "`: modes of 8 | % within 3σ |",
         "|---|---|---|---|---|",
     ]
-    for loss in LOSSES:
-        cells = [cell for penalty in PENALTIES for cell in measure(loss, penalty)]
-        rows.append(f"| `{loss}` | {' | '.join(cells)} |")
+    for keys in (*({"loss": loss} for loss in LOSSES), UNROLLED):
+        cells = [cell for penalty in PENALTIES for cell in measure(keys, penalty)]
+        step = f", `step={keys['step']}`" if "step" in keys else ""
+        rows.append(f"| `{keys['loss']}`{step} | {' | '.join(cells)} |")
         print(rows[-1], flush=True)
     if WRITE.value:
         write("\n".join(rows))
 
 
-def measure(loss: str, penalties: str) -> tuple[str, str]:
-    """Trains a row, and returns its modes and its share of good samples, as text."""
+def measure(keys: dict[str, str], penalties: str) -> tuple[str, str]:
+    """Trains a row, and returns its modes and its share of good samples, as text.
+
+    Args:
+      keys: what the row sets in the config.
+      penalties: of the run.
+    """
     config = user_object("config", str(ROOT / "configs/ring.py:get_config"))()
-    config.update(loss=loss, penalties=penalties, num_steps=STEPS.value)
-    config.update(optimizer=OPTIMIZER, replicas=SEEDS.value, sample_every=STEPS.value)
+    config.update(optimizer=OPTIMIZER, replicas=SEEDS.value, num_steps=STEPS.value)
+    config.update(penalties=penalties, sample_every=STEPS.value, **keys)
     config.update(checkpoint_every=STEPS.value, log_every=STEPS.value // 10)
-    name = re.sub(r"\W+", "-", f"{loss}+{penalties}").strip("-")
+    name = re.sub(
+        r"\W+", "-", "+".join([keys["loss"], keys.get("step", ""), penalties])
+    ).strip("-")
     path = Path(RUNS.value) / name
     try:
         train(config, path)
@@ -104,11 +120,11 @@ def spread(values: np.ndarray) -> str:
 
 
 def write(table: str) -> None:
-    """Puts the table between its marks in README.md."""
-    text = README.read_text(encoding="utf-8")
+    """Puts the table between its marks in docs/objectives.md."""
+    text = PAGE.read_text(encoding="utf-8")
     before, rest = text.split(START)
     after = rest.split(END)[1]
-    README.write_text(f"{before}{START}\n{table}\n{END}{after}", encoding="utf-8")
+    PAGE.write_text(f"{before}{START}\n{table}\n{END}{after}", encoding="utf-8")
 
 
 if __name__ == "__main__":
