@@ -650,17 +650,16 @@ def test_averages_are_of_all_batches_and_of_nothing_else(
         assert {x.dtype for x in memory.values()} == {jnp.dtype("float32")}
 
 
-def test_lecam_starts_late_with_averages_that_have_moved():
+def test_lecam_starts_late_from_the_means_of_the_last_batch():
     memory, logits = initial(penalties.lecam), jnp.arange(3.0)
-    for step, due in ((3, False), (4, True)):
-        ask = {
-            "real_logits": 2 + logits,
-            "fake_logits": logits,
-            "step": jnp.int32(step),
-        }
-        values, memory = call("lecam", *NOTHING, memory=memory, **ask, start=4)
-        assert (values > 0).all() == due
-        np.testing.assert_allclose(memory["real"] / memory["weight"], 3.0, rtol=1e-6)
+    anchors = {2: 2.0, 3: 3.0, 4: 0.9 * 3 + 0.1 * 4}  # the mean is that of the step
+    for step, anchor in anchors.items():
+        ask = {"real_logits": step - 1 + logits, "fake_logits": logits}
+        ask |= {"step": jnp.int32(step), "start": 4, "decay": 0.9}
+        values, memory = call("lecam", *NOTHING, memory=memory, **ask)
+        assert (values > 0).all() == (step >= 4)
+        found = memory["real"] / memory["weight"]
+        np.testing.assert_allclose(found, anchor, rtol=1e-6)
 
 
 # --- Parameters ---------------------------------------------------------------------

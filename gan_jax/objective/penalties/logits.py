@@ -44,8 +44,8 @@ def lecam(
 
     Settings:
       decay: of the averages, in [0, 1).
-      start: the step before which it is 0, while the averages move, as in the authors'
-        code.
+      start: the step before which it is 0, and the anchors are the means of the last
+        batch; the averages start from there, as in the authors' code.
       relu: whether negative values of $D(x) - \alpha_F$ and of $\alpha_R - D(G(z))$ are
         set to zero before squaring, as in the authors' code; the paper does not.
 
@@ -56,6 +56,7 @@ def lecam(
     check_number("lecam: start", start)
     check_flag("lecam: relu", relu)
     means = {"real": real_logits.mean(), "fake": fake_logits.mean()}
+    decay = jnp.where(step < start, 0.0, decay)
     anchor, memory = moving_averages(memory, means, decay)
     gaps = real_logits - anchor["fake"], anchor["real"] - fake_logits
     to_fake, to_real = (jax.nn.relu(gap) if relu else gap for gap in gaps)

@@ -32,7 +32,7 @@ def norm(x: Array) -> Array:
 
 
 def moving_averages(
-    memory: Memory, values: Memory, decay: float
+    memory: Memory, values: Memory, decay: float | Array
 ) -> tuple[Memory, Memory]:
     """Returns the averages with `values` included, constant to the gradient.
 
