@@ -7,11 +7,12 @@ distribution, augmented, equals the augmented data. The probability $p$ follows 
 the discriminator overfits, measured by $r_t = E[\mathrm{sign}(\ell(x))]$ over the real
 examples (ibid., eq. 1): 0 without overfitting, 1 if it recognises them all.
 
-Three things differ from the paper. Images are resampled bilinearly; the paper enlarges
-them twofold and then reduces them with the wavelet filter sym6, which blurs less and
-prevents aliasing. Beyond the border an image is mirrored as often as it takes; the
-authors' code mirrors it once, and is black beyond that. Image-space filters and
-corruptions are left out, which brought little in the paper (figure 4).
+Four things differ from the authors' code. Images are resampled bilinearly; theirs are
+enlarged twofold and then reduced with the wavelet filter sym6, which blurs less and
+prevents aliasing. Beyond the border an image is mirrored as often as it takes; theirs
+is mirrored by at most its own size, and 0, mid-grey, beyond that. Image-space filters
+and corruptions are left out, which brought little in the paper (figure 4). p is at most
+1; theirs may pass 1, where it changes nothing but how long it takes to fall again.
 """
 
 import jax
@@ -116,7 +117,8 @@ def bgc(
 
     It needs no logit whose sign means something, so it suits relativistic losses.
     R3GAN (arXiv:2501.05441, appendix) lets the probability rise along half a cosine,
-    $p_t = \frac{p}{2} (1 - \cos \pi t / T)$ for $t < T$.
+    $p_t = \frac{p}{2} (1 - \cos \pi t / T)$ for $t < T$. Its authors' code also halves
+    the probability of the changes of colour, and adds `cutout` with the probability p.
 
     Args:
       key: a PRNG key.

@@ -29,7 +29,8 @@ def r1(
 ) -> Array:
     r"""Returns $\frac12\|\nabla_x D(T(x))\|^2$ at real examples.
 
-    Its weight is the $\gamma$ of Mescheder et al. 2018 (arXiv:1801.04406), eq. 9. An
+    Its weight is the $\gamma$ of Mescheder et al. 2018 (arXiv:1801.04406), eq. 9. The
+    authors' code lacks the half: its `reg_param` of 10 is a weight of 20. An
     augmentation $T$ belongs to the function that is differentiated, as in the code of
     StyleGAN2-ADA and of R3GAN.
     """

@@ -23,11 +23,12 @@ def orthogonal(
 ) -> Array:
     r"""Returns $\sum_W \|W^T W - I\|_F^2$ over the discriminator's weights.
 
-    Brock et al. 2017 (arXiv:1609.07093); BigGAN (arXiv:1809.11096), eq. 2. A kernel is
-    seen as a matrix with a column for each output, and that of a transposed convolution
-    with one for each input, since it is stored as the kernel of the convolution that it
-    transposes. Embeddings are left out, as by BigGAN's authors: their rows are looked
-    up one by one.
+    BigGAN (arXiv:1809.11096), eq. 2; its authors' code has half the gradient of this,
+    and Brock et al. 2017 (arXiv:1609.07093) sum absolute values. A kernel is seen as a
+    matrix with a column for each output, and that of a transposed convolution with one
+    for each input, since it is stored as the kernel of the convolution that it
+    transposes. Embeddings are left out, as the authors leave out G's: their rows are
+    looked up one by one.
 
     Settings:
       relaxed: do not penalise the lengths of the columns,
@@ -64,7 +65,7 @@ def weight_clipping(params: Any, *, limit: float = 0.01) -> Any:
     """Returns the discriminator's parameters, each clipped to [-limit, limit].
 
     Arjovsky et al. 2017 (arXiv:1701.07875), algorithm 1: the parameters are clipped
-    after each update of a Wasserstein critic.
+    after each update of a Wasserstein critic. (The authors' code clips them before.)
 
     Settings:
       limit: the greatest magnitude.

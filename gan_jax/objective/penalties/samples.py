@@ -36,6 +36,7 @@ def feature_matching(
     r"""Returns $\|\mathbb{E}_x f(x) - \mathbb{E}_z f(G(z))\|^2$ of D's features $f$.
 
     Salimans et al. 2016 (arXiv:1606.03498), section 3.1; the means are of the batch.
+    The norm is a sum over the features; the authors' code takes their mean.
     """
     of_fake = features(fake_seen, fake_condition).mean(0)
     gap = stop_gradient(features(real_seen)).mean(0) - of_fake
@@ -56,9 +57,10 @@ def path_length(
 ) -> tuple[Array, Memory]:
     r"""Returns $(\|J_z^T y\| - a)^2$, $J_z$ the generator's Jacobian.
 
-    Karras et al. 2020 (arXiv:1912.04958), eq. 4. $y$ is standard normal over the root
-    of the number of pixels; $a$ is a moving average of the lengths, this batch's
-    included, free of the bias to its initial value.
+    Karras et al. 2020 (arXiv:1912.04958), eq. 4, with $z$ in place of the styles $w$.
+    $y$ is standard normal over the root of the number of pixels; $a$ is a moving
+    average of the lengths that includes this batch's and has no bias to its initial
+    value.
 
     Settings:
       decay: of the average, in [0, 1).
@@ -92,7 +94,8 @@ def mode_seeking(
 
     Mao et al. 2019 (arXiv:1903.05628) maximise the inverse; as in the authors' code,
     $10^{-5}$ is added to it. The bars are means over the batch and all coordinates;
-    $z'$ is the latent before $z$ in the batch, and both have the condition of $z$.
+    $z'$ is the latent before $z$ in the batch, and both have the condition of $z$. (The
+    authors draw $z'$ anew, and both players see its samples too.)
 
     Raises:
       UserError: there is only one latent, or it has no coordinates.
