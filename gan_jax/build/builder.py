@@ -18,7 +18,12 @@ from gan_jax.build import names, objectives, optimizers
 from gan_jax.build.networks import build_networks
 from gan_jax.config import default
 from gan_jax.errors import UserError, unknown
-from gan_jax.objective.losses import Loss, compares, estimates_log_odds
+from gan_jax.objective.losses import (
+    Loss,
+    compares,
+    estimates_log_odds,
+    ignores_constants,
+)
 from gan_jax.objective.terms import Dynamics, Penalty
 
 PRECISIONS = ("float32", "bfloat16")
@@ -206,16 +211,20 @@ def _check_penalty(gan: GAN, penalty: Penalty) -> None:
 
 
 def _check_single_logits(gan: GAN) -> None:
-    """Refuses terms that read single logits where only differences mean anything."""
-    instead = {"ada": "--config.augment='bgc(p=0.5)'", "lecam": "r1 or bcr"}
-    terms = (*gan.penalties, *gan.augment)
-    for name in (term.name for term in terms if term.name in instead):
-        if compares(gan.loss):
-            raise UserError(
-                f"{name} reads the logits of real and of generated examples alone, and "
-                "a relativistic loss gives a meaning only to their differences: use "
-                f"{instead[name]} in its place"
-            )
+    """Refuses terms that read single logits where these mean nothing."""
+    names = {term.name for term in (*gan.penalties, *gan.augment)}
+    if "ada" in names and ignores_constants(gan.loss):
+        raise UserError(
+            "ada follows the sign of the logits of real examples, and this loss stays "
+            "the same if a constant is added to all logits: use "
+            "--config.augment='bgc(p=0.5)' in its place"
+        )
+    if "lecam" in names and compares(gan.loss):
+        raise UserError(
+            "lecam reads the logits of real and of generated examples alone, and a "
+            "relativistic loss gives a meaning only to their differences: use r1 or "
+            "bcr in its place"
+        )
 
 
 def _check_dynamics(gan: GAN) -> None:

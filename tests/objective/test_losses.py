@@ -333,7 +333,10 @@ def test_only_relativistic_losses_see_differences_alone(row):
 
 @each_loss
 def test_knows_which_losses_compare_logits(row):
-    assert losses.compares(build_loss(row.text)) == row.relative
+    loss = build_loss(row.text)
+    assert losses.compares(loss) == row.relative
+    ignores = row.relative or row.text == "wasserstein"
+    assert losses.ignores_constants(loss) == ignores
 
 
 @each_loss
