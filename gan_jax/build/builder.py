@@ -9,12 +9,11 @@ import jax.numpy as jnp
 import optax
 from ml_collections import ConfigDict
 
-from gan_jax.algorithm import dynamics as dynamics_module
 from gan_jax.algorithm.average import Average
 from gan_jax.algorithm.gan import GAN
 from gan_jax.algorithm.latents import PRIORS, Latent
 from gan_jax.algorithm.spaces import OUTPUTS, Classes, Space
-from gan_jax.build import names, objectives, optimizers
+from gan_jax.build import objectives, optimizers
 from gan_jax.build.networks import build_networks
 from gan_jax.config import default
 from gan_jax.errors import UserError, unknown
@@ -44,8 +43,8 @@ def build(example: Space, condition: Space | None = None, **settings) -> GAN:
       condition: the space of what both players are told of an example, such as
         `Classes(10)`; None for an unconditional GAN.
       **settings: keys of a config that describe the GAN (`SETTINGS`), with their
-        defaults and meaning from gan_jax.config. `loss` may be a `Loss`, and `model`
-        any object that has a `Generator` and a `Discriminator`.
+        defaults and meaning from gan_jax.config. `loss` may be a `Loss`, `step` a
+        `Dynamics`, and `model` any object that has a `Generator` and a `Discriminator`.
 
     Raises:
       UserError: a name, its arguments or the settings together make no sense.
@@ -56,7 +55,8 @@ def build(example: Space, condition: Space | None = None, **settings) -> GAN:
     s = {key: settings.get(key, defaults[key]) for key in SETTINGS}
     _check_choices(s)
     g, d = build_networks(example, condition, s)
-    dynamics = _dynamics(s["step"])
+    step = s["step"]
+    dynamics = objectives.build_step(step) if isinstance(step, str) else step
     gan = GAN(
         example=dataclasses.replace(example, bounds=_bounds(example, g)),
         condition=condition,
@@ -134,21 +134,6 @@ def _estimates_log_odds(loss: Loss) -> bool:
         return estimates_log_odds(loss)
     except Exception:  # a loss of the user's own: the preflight reports it
         return False
-
-
-def _dynamics(text: str) -> Dynamics:
-    """Returns how the players move: `'alternating'`, or `'unrolled(k=5)'`."""
-    name, settings = names.one_call("step", text, "NAME or NAME(setting=...)")
-
-    def is_one(value):
-        return isinstance(value, Dynamics)
-
-    found = names.attribute("step", name, dynamics_module, is_one)
-    if not is_one(found):  # a function of the user's own
-        if not callable(found):
-            raise UserError(f"step {name!r} is no function")
-        found = Dynamics(function=found, name=names.short(name))
-    return found.with_settings(**settings)
 
 
 def _optimizers(s: dict[str, Any], dynamics: Dynamics) -> dict[str, Any]:

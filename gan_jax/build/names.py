@@ -153,6 +153,21 @@ def attribute(kind: str, name: str, home: ModuleType, is_one: Callable) -> Any:
     return found
 
 
+def key_of(kind: str, name: str) -> str:
+    """Returns the key of a config that a name goes into: `penalties` of `r1`.
+
+    Args:
+      kind: what is looked for, as messages call it.
+      name: as for `attribute`.
+
+    Returns:
+      The key; '' if there is no such name of ours, or if what the user's own name leads
+      to does not show its kind.
+    """
+    found = user_object(kind, name) if is_code(name) else _elsewhere(name)
+    return _kind_of(found)[1]
+
+
 def _a(noun: str) -> str:
     """Returns a noun with its article."""
     return f"an {noun}" if noun[0] in "aeiou" else f"a {noun}"
@@ -264,10 +279,17 @@ def user_code(config) -> list[str]:
     ]
 
 
-@functools.cache
 def _load_file(kind: str, path: str) -> ModuleType:
     if not os.path.isfile(path):
         raise UserError(f"{kind}: there is no file {path}")
+    try:
+        return _executed(path)
+    except Exception as error:
+        raise UserError(f"{kind}: {path} fails on import: {one_line(error)}") from error
+
+
+@functools.cache  # once, whatever is looked for in it
+def _executed(path: str) -> ModuleType:
     name = f"_gan_jax_user_{zlib.crc32(path.encode()):08x}"
     spec = importlib.util.spec_from_file_location(name, path)
     loaded = importlib.util.module_from_spec(spec)
@@ -275,9 +297,9 @@ def _load_file(kind: str, path: str) -> ModuleType:
     try:
         with no_bytecode():
             spec.loader.exec_module(loaded)
-    except Exception as error:
+    except Exception:
         del sys.modules[name]
-        raise UserError(f"{kind}: {path} fails on import: {one_line(error)}") from error
+        raise
     return loaded
 
 

@@ -1,7 +1,7 @@
-"""From the text of a config to losses, penalties and augmentations.
+"""From the text of a config to losses, penalties, augmentations and steps.
 
-A name means the term of that type in gan_jax.objective. In the user's own file a plain
-function means a term with the defaults of its kind.
+A name means the term of that type in gan_jax.objective, or gan_jax.algorithm.dynamics.
+In the user's own file a plain function means a term with the defaults of its kind.
 """
 
 import dataclasses
@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import Any
 
+from gan_jax.algorithm import dynamics
 from gan_jax.build import names
 from gan_jax.errors import UserError, one_line, place_of
 from gan_jax.objective import augment, losses, penalties, targets
@@ -17,6 +18,7 @@ from gan_jax.objective.losses import Loss
 from gan_jax.objective.terms import (
     Augmentation,
     Constraint,
+    Dynamics,
     Family,
     Penalty,
     Term,
@@ -203,6 +205,17 @@ def build_augment(text: str) -> tuple[Augmentation, ...]:
       UserError: there is no such name or setting, or a term asks for an unknown name.
     """
     return tuple(_terms(text, (Augmentation,), augment))
+
+
+def build_step(text: str) -> Dynamics:
+    """Builds how the players move: `'alternating'`, or `'unrolled(k=5)'`.
+
+    Raises:
+      UserError: there is no such name or setting, or the text names several.
+    """
+    name, settings = names.one_call("step", text, "NAME or NAME(setting=...)")
+    found = _term(name, (Dynamics,), dynamics).with_settings(**settings)
+    return dataclasses.replace(found, name=names.short(name))
 
 
 def _terms(text: str, kinds: tuple[type[Term], ...], home: ModuleType) -> Iterator:

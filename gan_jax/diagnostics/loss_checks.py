@@ -6,7 +6,6 @@ gan_jax.diagnostics.game.
 
 import itertools
 from collections.abc import Callable
-from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,13 +13,20 @@ import numpy as np
 
 from gan_jax.diagnostics import game
 from gan_jax.diagnostics.game import FixedPoint
-from gan_jax.errors import one_line
+from gan_jax.diagnostics.verdicts import (
+    ROUNDING,
+    Verdict,
+    pair,
+    short,
+    stability,
+    tried,
+    verdict,
+)
 from gan_jax.objective.losses import Loss
 
 GAMMA = 1.0  # the weight of R1
 SURE = 10.0  # the distance from l* of the logits of a confident D
 SATURATING = 0.1  # G saturates if D, once confident, leaves less of G's gradient
-ROUNDING = 1e-4
 STABLE = f"Dirac-GAN, R1({GAMMA:g})"
 # The checks that a check builds on: a player without a gradient plays no game, which
 # is at rest at any point.
@@ -29,18 +35,6 @@ RESTS_ON = {
     "Dirac-GAN": ("D's gradient", "G's gradient"),
     STABLE: ("D's gradient", "G's gradient"),
 }
-
-
-class Verdict(NamedTuple):
-    """The result of a check.
-
-    Attributes:
-      passed: whether the loss passed it.
-      found: the numbers behind it, as text.
-    """
-
-    passed: bool
-    found: str
 
 
 def examine(loss: Loss) -> dict[str, Verdict]:
@@ -53,7 +47,7 @@ def examine(loss: Loss) -> dict[str, Verdict]:
       The verdicts by the names of the checks. A check that raises has failed, with the
       exception as its reason. A check also fails if one that it rests on has failed.
     """
-    point = _tried(game.fixed_point, loss)
+    point = tried(game.fixed_point, loss)
     logit = point.logit if isinstance(point, FixedPoint) else 0.0
     checks = {
         "shapes": lambda: _shapes(loss),
@@ -65,7 +59,7 @@ def examine(loss: Loss) -> dict[str, Verdict]:
         "Dirac-GAN": lambda: _dirac(loss, logit, 0.0),
         STABLE: lambda: _dirac(loss, logit, GAMMA),
     }
-    verdicts = {name: _verdict(check) for name, check in checks.items()}
+    verdicts = {name: verdict(check) for name, check in checks.items()}
     return {name: _rested(name, verdicts) for name in verdicts}
 
 
@@ -76,19 +70,6 @@ def _rested(name: str, verdicts: dict[str, Verdict]) -> Verdict:
     if passed and bad:
         return Verdict(False, f"{found}: not valid, as {' and '.join(bad)} failed")
     return verdicts[name]
-
-
-def _verdict(check: Callable[[], Verdict]) -> Verdict:
-    found = _tried(check)
-    return Verdict(False, one_line(found)) if isinstance(found, Exception) else found
-
-
-def _tried(function: Callable, *args) -> Any:
-    """Returns what a function returns or raises."""
-    try:
-        return function(*args)
-    except Exception as error:
-        return error
 
 
 def _shapes(loss: Loss) -> Verdict:
@@ -122,7 +103,7 @@ def _finite(loss: Loss) -> Verdict:
     for name, values in (item for each in found for item in each.items()):
         for value, (real, fake) in zip(np.ravel(values), pairs, strict=False):
             if not np.isfinite(value):
-                where = f"at real {_short(real)}, fake {_short(fake)}"
+                where = f"at real {short(real)}, fake {short(fake)}"
                 return Verdict(False, f"{name} is {value} {where}")
     return Verdict(True, "all values and gradients")
 
@@ -132,7 +113,7 @@ def _d_gradient(loss: Loss, logit: float) -> Verdict:
     near = logit + 0.1 * _normal(2, 65, 1)
     near[:, 0] = logit
     reals, fakes = (np.ravel(x) for x in slopes(*near))
-    found = f"{_short(reals[0])} by real logits, {_short(fakes[0])} by fake"
+    found = f"{short(reals[0])} by real logits, {short(fakes[0])} by fake"
     if not reals[0] < 0 < fakes[0]:
         why = "the first must be < 0, the second > 0; d takes (real, fake)"
         return Verdict(False, f"{found}: {why}")
@@ -151,13 +132,13 @@ def _fixed_point(loss: Loss, point: FixedPoint | Exception | None) -> Verdict:
     mean = float(jax.jit(lambda *logits: loss.d(*logits).mean())(logits, logits))
     probability = 1 / (1 + np.exp(-point.logit))
     found = (
-        f"l* = {_short(point.logit)}, sigma(l*) = {_short(probability)}, "
-        f"D's loss {_short(mean)}"
+        f"l* = {short(point.logit)}, sigma(l*) = {short(probability)}, "
+        f"D's loss {short(mean)}"
     )
     if np.isinf(point.low):
         found += "; every constant is stationary"
     elif point.low < point.high:
-        ends = f"{_short(point.low)} to {_short(point.high)}"
+        ends = f"{short(point.low)} to {short(point.high)}"
         found += f"; every constant from {ends} is stationary"
     return Verdict(bool(np.isfinite(mean)), found)
 
@@ -169,7 +150,7 @@ def _equilibrium(loss: Loss, logit: float) -> Verdict:
     perturbed = jax.jit(jax.vmap(lambda h: game.perturbed(loss, logit, h)))
     slopes, curvatures = map(np.asarray, perturbed(h))
     slope, curvature = np.abs(slopes).max(), curvatures[1:].min()
-    found = f"D's loss has slope {_short(slope)}, curvature {_short(curvature)}"
+    found = f"D's loss has slope {short(slope)}, curvature {short(curvature)}"
     if curvatures[0] < -ROUNDING:
         return Verdict(False, f"{found}; a constant near l* has a lower loss")
     return Verdict(bool(slope <= ROUNDING and curvature >= -ROUNDING), found)
@@ -183,7 +164,7 @@ def _g_gradient(loss: Loss, logit: float) -> Verdict:
     lead = np.array([[0.0], [SURE]], np.float32)
     slopes = jax.jit(jax.vmap(lambda *logits: game.g_slopes(loss, *logits)))
     here, sure = np.ravel(slopes(logit - lead, logit + lead)).tolist()
-    found = f"{_short(here)} at l*, {_short(sure)} if D is confident"
+    found = f"{short(here)} at l*, {short(sure)} if D is confident"
     if here > ROUNDING or (here > -ROUNDING and sure > -ROUNDING):
         why = "G must push fake logits up; g takes (fake, real)"
         return Verdict(False, f"{found}: {why}")
@@ -195,23 +176,7 @@ def _g_gradient(loss: Loss, logit: float) -> Verdict:
 
 def _dirac(loss: Loss, logit: float, gamma: float) -> Verdict:
     eigenvalues = game.dirac_eigenvalues(loss, logit, gamma)
-    found, largest = _pair(eigenvalues), eigenvalues.real.max()
-    if not largest <= ROUNDING:
+    found, how = pair(eigenvalues), stability(eigenvalues)
+    if how == "unstable":
         return Verdict(False, f"{found}: unstable")
-    if gamma == 0:
-        return Verdict(True, found)
-    # Where the gradient of G vanishes, the linear part leaves the answer open.
-    return Verdict(True, f"{found}: {'stable' if largest < -ROUNDING else 'open'}")
-
-
-def _pair(eigenvalues: np.ndarray) -> str:
-    """Writes two eigenvalues, of which complex ones are each other's conjugates."""
-    first, second = eigenvalues
-    if abs(first - second.conjugate()) > ROUNDING:
-        return f"{_short(first.real)}, {_short(second.real)}"
-    real = _short(first.real) if abs(first.real) > ROUNDING else ""
-    return f"{real}±{_short(abs(first.imag))}i"
-
-
-def _short(number: float) -> str:
-    return f"{round(float(number), 6) + 0.0:.4g}"
+    return Verdict(True, found if gamma == 0 else f"{found}: {how}")

@@ -1,0 +1,413 @@
+"""Checks of a penalty: shapes, finite values, its gradient, and the Dirac-GAN with it.
+
+A penalty is called as in training, by `d_gradient` and `g_gradient`, in a game of small
+networks whose losses are zero: the gradients are its own. Nothing is trained.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.flatten_util import ravel_pytree
+
+from gan_jax.algorithm.gan import GAN
+from gan_jax.algorithm.gradients import d_gradient, g_gradient
+from gan_jax.algorithm.objectives import initial_memory
+from gan_jax.algorithm.spaces import Classes, Images, Points, Space
+from gan_jax.algorithm.state import TrainState
+from gan_jax.algorithm.steps import init_state
+from gan_jax.build import preflight
+from gan_jax.build.builder import build
+from gan_jax.devices.mesh import make_mesh
+from gan_jax.diagnostics import game
+from gan_jax.diagnostics.differences import Differences, differences
+from gan_jax.diagnostics.toys import Linear, Smooth
+from gan_jax.diagnostics.verdicts import (
+    ROUNDING,
+    Verdict,
+    pair,
+    stability,
+    tried,
+    verdict,
+)
+from gan_jax.errors import UserError, one_line
+from gan_jax.objective.losses import Loss, non_saturating
+from gan_jax.objective.terms import Constraint, Penalty
+
+BATCH = 8
+LARGE = 1e4  # the size of logits, or of parameters
+# Differences of float32 numbers agree to about 1e-3; what stops a part of the gradient,
+# or has a wrong factor, is off by more.
+TOLERANCE = 0.02
+DIRECTIONS = 6
+UPDATES = 50  # of the memory before the gradient is measured
+LATE = 1_000_000  # a step after whatever starts with a delay
+FINITE = f"finite at logits 0, ±{LARGE:.0e}".replace("e+0", "e")
+_NOTHING = Loss(d=lambda real, fake: 0 * real, g=lambda fake, real: 0 * fake)
+
+
+def examine(
+    term: Penalty | Constraint, loss: Loss = non_saturating
+) -> dict[str, Verdict]:
+    """Checks a penalty, or a constraint.
+
+    Args:
+      term: with its settings. Its weight matters to the Dirac-GAN alone, and how often
+        it is applied to nothing.
+      loss: of the Dirac-GAN.
+
+    Returns:
+      The verdicts by the names of the checks. A check that raises has failed, with the
+      exception as its reason. If the shapes are wrong, there is no other check.
+    """
+    once = dataclasses.replace(term, every=1)
+    trial = tried(_fitting, once)
+    if isinstance(trial, Exception):
+        return {"shapes": Verdict(False, one_line(trial))}
+    checks = {"shapes": lambda: _shapes(trial)}
+    if isinstance(term, Constraint):
+        checks |= {
+            f"finite at parameters 0, {LARGE:g}": lambda: _finite_projection(trial),
+            "projection": lambda: _projection(trial),
+        }
+    else:
+        checks |= {FINITE: lambda: _finite(trial)}
+        for player in once.players:
+            name = f"{player.upper()}'s gradient"
+            checks[name] = functools.partial(_gradient, trial, player)
+        checks["Dirac-GAN"] = lambda: _dirac(once, loss, trial)
+    return {name: verdict(check) for name, check in checks.items()}
+
+
+# --- The game that it is checked in ---------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class _Trial:
+    """A game of small networks with one term and no loss.
+
+    Attributes:
+      gan: the game.
+      batch: of it.
+    """
+
+    gan: GAN
+    batch: dict
+
+    @functools.cached_property
+    def state(self) -> TrainState:
+        """The start, with parameters in general position: no bias is zero."""
+        key = jax.random.key(0)
+        shapes = jax.eval_shape(init_state, self.gan, key)
+        random = np.random.default_rng(0)
+
+        def drawn(of):
+            draw = functools.partial(random.normal, 0, 0.6)
+            return jax.tree.map(lambda x: jnp.float32(draw(x.shape)), of)
+
+        g, d = ({"params": drawn(player.params)} for player in (shapes.g, shapes.d))
+        return shapes.replace(
+            step=jnp.int32(0),
+            key=key,
+            g=shapes.g.replace(**g),
+            d=shapes.d.replace(**d),
+            ema=g,
+            memory=initial_memory(self.gan),
+        )
+
+    def evaluate(self, player: str, state: TrainState) -> tuple[Array, Any, Any]:
+        """Returns the penalty's mean, its gradient by the player, and its memory."""
+        gradient_of = {"d": d_gradient, "g": g_gradient}[player]
+        made = gradient_of(self.gan, state, self.batch)
+        (name,) = (penalty.name for penalty in self.gan.penalties)
+        prefix = {"d": "penalty_", "g": "g_penalty_"}[player]
+        return made.metrics[prefix + name], made.grads, made.memory.get(name)
+
+
+def _with(state: TrainState, memory: Any = None, **params) -> TrainState:
+    """Returns the state with other parameters of players, or another memory."""
+    players = {
+        name: getattr(state, name).replace(params=of) for name, of in params.items()
+    }
+    memory = {name: memory for name in state.memory if memory is not None}
+    return state.replace(**players, memory=state.memory | memory)
+
+
+def _fitting(term: Penalty | Constraint) -> _Trial:
+    """Returns the first game that the term fits: of points, images, or conditions.
+
+    Raises:
+      UserError: it fits none of them; why is that of the simplest one in which the
+        function runs.
+    """
+    points, images = Points((2,)), Images((4, 4, 1))
+    games = [(points, None), (images, None)]
+    if {"condition", "classify"} & set(term.asks):
+        games = [(points, Classes(3)), (images, Classes(3)), (images, images)]
+    errors = []
+    for example, condition in games:
+        try:
+            return _checked(term, example, condition)
+        except UserError as error:
+            errors.append(error)
+    ran = [error for error in errors if " returns " in str(error)]
+    raise (ran or errors)[0]
+
+
+def _checked(term: Penalty | Constraint, example: Space, condition: Any) -> _Trial:
+    how = {"model": Smooth, "latent_size": 3, "optimizer": "sgd(learning_rate=1.0)"}
+    if isinstance(term, Penalty):
+        term = dataclasses.replace(term, weight=1.0)
+    key = "penalties" if isinstance(term, Penalty) else "constraints"
+    gan = build(example, condition, loss=_NOTHING, **how)
+    gan = dataclasses.replace(gan, **{key: (term,)})
+    preflight.check(gan, BATCH, make_mesh(1))
+    batch = {"example": jnp.tanh(_normal(0, BATCH, *example.shape))}
+    if condition is not None:
+        told = jnp.tanh(_normal(1, BATCH, *condition.shape))
+        classes = isinstance(condition, Classes)
+        batch["condition"] = jnp.arange(BATCH) % 3 if classes else told
+    return _Trial(gan, batch)
+
+
+def _normal(seed: int, *shape: int) -> Array:
+    return jax.random.normal(jax.random.key(seed), shape)
+
+
+# --- The checks -----------------------------------------------------------------------
+
+
+def _shapes(trial: _Trial) -> Verdict:
+    """Says what was found when the trial was traced."""
+    gan = trial.gan
+    if gan.constraints:
+        return Verdict(True, "those of the parameters")
+    of = type(gan.example).__name__.lower()
+    if gan.condition is not None:
+        of += f" with {type(gan.condition).__name__.lower()}"
+    memory = trial.state.memory
+    kept = (
+        f"; memory keeps its {len(jax.tree.leaves(memory))} array(s)" if memory else ""
+    )
+    return Verdict(True, f"one value each of {of}{kept}")
+
+
+def _finite(trial: _Trial) -> Verdict:
+    """Evaluates two updates of each player where penalties often fail."""
+    g, d = trial.state.g.params, trial.state.d.params
+    nothing = functools.partial(jax.tree.map, jnp.zeros_like)
+    cases = {
+        "in general position": (g, d),
+        "where D is constant": (g, nothing(d)),
+        f"at logits of {LARGE:g}": (g, d | {"logit": _scaled(d["logit"], LARGE)}),
+        "where all samples are equal": (nothing(g), d),
+    }
+
+    def twice(player, g, d):
+        first = trial.evaluate(player, _with(trial.state, g=g, d=d))
+        later = _with(trial.state, first[2], g=g, d=d)
+        found = first, trial.evaluate(player, later)
+        names = "value", "gradient", "memory"
+        return dict(zip(names, map(_all_finite, zip(*found, strict=True)), strict=True))
+
+    (penalty,) = trial.gan.penalties
+    points = jax.tree.map(lambda *x: jnp.stack(x), *cases.values())
+    for player in penalty.players:
+        finite = jax.jit(jax.vmap(functools.partial(twice, player)))(*points)
+        for name, of_cases in finite.items():
+            for case, is_finite in zip(cases, of_cases, strict=True):
+                if not is_finite:
+                    found = f"{player.upper()}'s {name} is NaN or inf {case}"
+                    return Verdict(False, found)
+    return Verdict(True, "values, gradients and memory")
+
+
+def _scaled(tree: Any, factor: float) -> Any:
+    return jax.tree.map(lambda x: factor * x, tree)
+
+
+def _gradient(trial: _Trial, player: str) -> Verdict:
+    """Compares the gradient by a player's parameters with finite differences.
+
+    A penalty may be zero where D is flat, or before or after some step: it must have a
+    gradient somewhere.
+    """
+    cases = [(scale, step) for step in (0, LATE) for scale in (1.0, 3.0)]
+    measure = jax.jit(jax.vmap(functools.partial(_slopes, trial, player)))
+    found = measure(*map(jnp.array, zip(*cases, strict=True)))
+    errors = [
+        _error(*(jax.tree.map(lambda x, i=i: x[i], part) for part in found[1:]))
+        for i in range(len(cases))
+        if found[0][i] > 0
+    ]
+    if not errors:
+        name = player.upper()
+        return Verdict(False, f"no gradient by {name}'s parameters: they do not matter")
+    error, held = max(errors)
+    text = f"relative difference {error:.1e} to finite differences"
+    if not error <= TOLERANCE:
+        why = "a part of it is stopped, or has a rule of its own that is wrong"
+        return Verdict(False, f"{text}: {why}")
+    return Verdict(True, text + (", its memory held" if held else ""))
+
+
+def _error(along: Array, by_differences: Differences) -> tuple[float, bool]:
+    """Returns the relative error, and whether it is that with the memory held.
+
+    It is the median over the directions: a kink in one says nothing of the gradient.
+    """
+    size = np.sqrt(np.mean(np.square(along)))
+    whole, held = (
+        float(np.median(np.abs(slopes - along)) / size)
+        for slopes in (by_differences.whole, by_differences.held())
+    )
+    return (held, True) if held < whole > TOLERANCE else (whole, False)
+
+
+def _slopes(
+    trial: _Trial, player: str, scale: Array, step: Array
+) -> tuple[Array, Array, Differences]:
+    """Returns the gradient's size, its slopes along directions, and their differences.
+
+    Args:
+      trial: the game.
+      player: 'd' or 'g'.
+      scale: of the parameters of both players.
+      step: the number of steps so far.
+    """
+    start = trial.state.replace(step=jnp.int32(step))
+    params = {"g": _scaled(start.g.params, scale), "d": _scaled(start.d.params, scale)}
+    flat, unravel = ravel_pytree(params[player])
+
+    def at(vector, memory):
+        chosen = params | {player: unravel(vector)}
+        return trial.evaluate(player, _with(start, memory, **chosen))
+
+    def remember(_, memory):  # at other parameters, so that averages are not the means
+        return at(0.8 * flat, memory)[2]
+
+    (penalty,) = trial.gan.penalties
+    memory = start.memory.get(penalty.name)
+    memory = jax.lax.fori_loop(0, UPDATES, remember, memory)
+    remembered, unravel_memory = ravel_pytree(memory)
+
+    def term(vector, remembered):
+        mean, _, memory = at(vector, unravel_memory(remembered))
+        return mean, ravel_pytree(memory)[0]
+
+    gradient = ravel_pytree(at(flat, memory)[1])[0]
+    directions = _normal(2, DIRECTIONS, flat.size) / np.sqrt(flat.size)
+    found = differences(term, flat, remembered, directions)
+    return jnp.abs(gradient).max(), directions @ gradient, found
+
+
+def _finite_projection(trial: _Trial) -> Verdict:
+    params = trial.state.d.params
+    for size in (0.0, 1.0, LARGE):
+        if not _all_finite(_projected(trial, _scaled(params, size))):
+            return Verdict(False, f"NaN or inf where parameters have size {size:g}")
+    return Verdict(True, "all parameters")
+
+
+def _projection(trial: _Trial) -> Verdict:
+    """Checks that what lies within the constraint stays as it is."""
+    once = _projected(trial, trial.state.d.params)
+    twice = _projected(trial, once)
+    flat, again = (ravel_pytree(params)[0] for params in (once, twice))
+    move = float(jnp.abs(flat - again).max())
+    text = f"applied twice, it moves a parameter by another {move:.1e}"
+    return Verdict(move <= ROUNDING, text)
+
+
+def _projected(trial: _Trial, params: Any) -> Any:
+    (constraint,) = trial.gan.constraints
+    return constraint(params)
+
+
+def _all_finite(tree: Any) -> Array:
+    return jnp.isfinite(ravel_pytree(tree)[0]).all()
+
+
+# --- The Dirac-GAN --------------------------------------------------------------------
+
+
+def _dirac(penalty: Penalty, loss: Loss, trial: _Trial) -> Verdict:
+    if not isinstance(trial.gan.example, Points) or trial.gan.condition is not None:
+        return Verdict(True, "not defined: the penalty is not one of points alone")
+    point = game.fixed_point(loss)
+    logit = point.logit if point else 0.0
+    without = game.dirac_eigenvalues(loss, logit)
+    jacobian = dirac_jacobian(loss, logit, penalty)
+    if np.isnan(jacobian).any():
+        why = "no eigenvalues: the penalty's gradient jumps where D is constant"
+        return Verdict(True, f"{why} ({pair(without)} without it)")
+    found = np.sort_complex(np.linalg.eigvals(jacobian.astype(np.float64)))
+    how = stability(found)
+    if np.allclose(found, without, atol=ROUNDING):
+        how = "unchanged in first order"
+    text = f"{pair(found)}: {how} ({pair(without)} without it)"
+    worst = max(without.real.max(), 0.0) + ROUNDING
+    return Verdict(bool(found.real.max() <= worst), text)
+
+
+def dirac_jacobian(loss: Loss, logit: float, penalty: Penalty) -> np.ndarray:
+    r"""Returns the Jacobian of `game.dirac_jacobian` with a penalty, as it is trained.
+
+    Args:
+      loss: of the game.
+      logit: the constant in D.
+      penalty: with its weight.
+
+    Returns:
+      `[2, 2]`, by $(\psi, \theta)$ at (0, 0); NaN where the penalty's gradient jumps
+      there, as that of WGAN-GP does.
+
+    Raises:
+      FloatingPointError: the field is not finite.
+    """
+    field = _dirac_field(loss, logit, penalty)
+
+    def central(step):
+        ends = jax.vmap(field)(step * jnp.array([[1.0, 0], [0, 1], [-1, 0], [0, -1]]))
+        return (ends[:2] - ends[2:]).T / (2 * step)
+
+    exact, *near = jax.jit(
+        lambda: (jax.jacrev(field)(jnp.zeros(2)), central(1e-2), central(1e-3))
+    )()
+    if not np.isfinite(near).all():
+        raise FloatingPointError("a gradient is NaN or inf near the equilibrium")
+    smooth = (np.allclose(exact, other, rtol=0.1, atol=0.01) for other in near)
+    return np.asarray(exact) if all(smooth) else np.full((2, 2), np.nan)
+
+
+def _dirac_field(loss: Loss, logit: float, penalty: Penalty) -> Callable:
+    """Returns the field of both players' gradients, from their points to its values.
+
+    What the penalty remembers is what it does after some updates at the equilibrium.
+    """
+    how = {"latent_size": 1, "optimizer": "sgd(learning_rate=1.0)", "loss": loss}
+    how |= {"model": Linear, "discriminator": f"constant={float(logit)!r}"}
+    gan = dataclasses.replace(build(Points((1,)), **how), penalties=(penalty,))
+    batch = {"example": jnp.zeros((BATCH, 1))}
+
+    def gradients(point, memory):
+        psi, theta = point
+        state = init_state(gan, jax.random.key(0))
+        state = state.replace(memory=memory or state.memory)
+        state = _with(state, g={"theta": theta[None]}, d={"psi": psi[None]})
+        d = d_gradient(gan, state, batch)
+        g = g_gradient(gan, state.replace(memory=d.memory), batch)
+        return -jnp.array([d.grads["psi"][0], g.grads["theta"][0]]), g.memory
+
+    def field(point):
+        rest, memory = jnp.zeros(2), None
+        for _ in range(2):
+            memory = gradients(rest, memory)[1]
+        return gradients(point, memory)[0]
+
+    return field
