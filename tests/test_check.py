@@ -2,10 +2,12 @@ import jax
 import numpy as np
 import pytest
 
+from gan_jax.algorithm import dynamics
 from gan_jax.build.objectives import build_loss
 from gan_jax.diagnostics import game
 from gan_jax.diagnostics.loss_checks import examine
-from gan_jax.objective import losses
+from gan_jax.objective import augment, losses, penalties, targets
+from gan_jax.objective.terms import Term
 
 MINE = """
 import jax.numpy as jnp
@@ -24,6 +26,18 @@ concave = right._replace(d=lambda r, f: -softplus(r) - softplus(-f))
 saddle = right._replace(d=lambda r, f: softplus(f - r) - 0.1 * jnp.square(f + r))
 greedy = right._replace(d=lambda r, f: -r + 0.5 * f)
 drawn = right._replace(target=lambda key, targets: targets[:, None])
+
+
+def unsure(real, fake, critic, key):
+    return critic(real)
+
+
+def mean(critic, real, fake, key):
+    return critic(real).mean()
+
+
+def lazy(gan, state, batch):
+    return state, {}
 """
 FINITE, STABLE = "finite at logits 0, ±1e4", "Dirac-GAN, R1(1)"
 
@@ -100,20 +114,54 @@ def test_the_command_says_by_its_status_that_a_check_failed(forks, mine):
 
 
 @pytest.mark.parametrize(
-    ("args", "message"),
+    ("text", "status", "row"),
     [
-        ((), "error: the argument LOSS is missing; --help says what it is\n"),
-        (("hinge", "minimax"), "error: unexpected argument 'minimax': flags are"),
-        (("hnge",), "error: unknown loss 'hnge'; did you mean 'hinge'?"),
-        (("hinge, label_smoothing",), "error: label_smoothing needs a loss with"),
-        (("none.py:a",), "error: loss: there is no file "),
-        (("",), "error: there is no loss: name one"),
+        ("weight_clipping", 0, "projection passed applied twice, it moves a"),
+        ("{mine}:mean", 1, "shapes failed the penalty 'mean' returns shape ()"),
+        ("{mine}:lazy", 1, "step counter failed state.step rises by 0 in a step"),
     ],
 )
-def test_the_command_refuses_in_one_line(forks, args, message):
-    status, out, err = forks("check", *args)
+def test_the_command_checks_by_kind(forks, mine, text, status, row):
+    found, out, err = forks("check", text.format(mine=mine))
+    assert (found, err) == (status, "")
+    assert row in " ".join(out.split())
+
+
+def test_names_of_ours_are_of_one_kind():
+    homes = losses, targets, penalties, augment, dynamics
+    kinds = losses.Loss, Term
+    ours = [
+        name for home in homes for name, x in vars(home).items() if isinstance(x, kinds)
+    ]
+    assert len(ours) == len(set(ours))
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        ((), "error: the argument NAME is missing; --help says what it is\n"),
+        (("hinge", "minimax"), "error: unexpected argument 'minimax': flags are"),
+        (
+            ("hnge",),
+            "error: unknown loss, penalty or step 'hnge'; did you mean 'hinge'?",
+        ),
+        (("hinge, label_smoothing",), "error: label_smoothing needs a loss with"),
+        (("none.py:a",), "error: loss, penalty or step: there is no file "),
+        (("",), "error: there is nothing to check: give a name"),
+        (("color",), "error: 'color' goes into --config.augment, for which there"),
+        (("r1, r2",), "error: 'r1, r2' names several penalties: check one"),
+        (("r1(wight=1)",), "error: unknown setting of penalty 'r1' 'wight'; did you"),
+        (("r1", "--with=hnge"), "error: unknown loss 'hnge'; did you mean 'hinge'?"),
+        (("hinge", "--with=r1"), "error: --with=r1: a loss is checked alone"),
+        (("weight_clipping", "--with=hinge"), "error: --with=hinge: a constraint is"),
+        (("extragradient", "--with=adam"), "error: optimizer 'adam': give it a"),
+        (("{mine}:unsure",), "error: '{mine}:unsure' may be a loss, a penalty or a"),
+    ],
+)
+def test_the_command_refuses_in_one_line(forks, mine, args, message):
+    status, out, err = forks("check", *(arg.format(mine=mine) for arg in args))
     assert (status, out) == (2, "")
-    assert err.startswith(message)
+    assert err.startswith(message.format(mine=mine))
     assert err.count("\n") == 1
 
 

@@ -153,19 +153,30 @@ def attribute(kind: str, name: str, home: ModuleType, is_one: Callable) -> Any:
     return found
 
 
-def key_of(kind: str, name: str) -> str:
-    """Returns the key of a config that a name goes into: `penalties` of `r1`.
+def any_object(kind: str, name: str) -> Any:
+    """Finds a loss or a term of any kind, by its name, or in the user's code.
 
-    Args:
-      kind: what is looked for, as messages call it.
-      name: as for `attribute`.
-
-    Returns:
-      The key; '' if there is no such name of ours, or if what the user's own name leads
-      to does not show its kind.
+    Raises:
+      UserError: there is no such name; lists the valid ones and the nearest.
     """
-    found = user_object(kind, name) if is_code(name) else _elsewhere(name)
+    if is_code(name):
+        return user_object(kind, name)
+    if (ours := _elsewhere(name)) is None:
+        raise unknown(kind, name, _all_of_ours())
+    return ours
+
+
+def key_of(found: Any) -> str:
+    """Returns the key of a config that an object goes into: `penalties` of `r1`.
+
+    It is '' if the object does not show its kind.
+    """
     return _kind_of(found)[1]
+
+
+def _all_of_ours() -> list[str]:
+    homes = (losses, targets, penalties, augment, dynamics)
+    return [name for home in homes for name in vars(home) if _elsewhere(name)]
 
 
 def _a(noun: str) -> str:

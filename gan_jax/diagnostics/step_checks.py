@@ -27,7 +27,7 @@ from gan_jax.objective.terms import Dynamics
 
 RATE = 0.2
 OPTIMIZER = f"sgd(learning_rate={RATE})"
-STEPS = 400
+STEPS = 200
 SEEDS = 3
 A = np.array([[0.8, 0.6], [-0.6, 0.8]])
 DATA, REST = np.array([1.0, -2.0]), np.array([0.5, 0.3])  # theta and psi at rest
@@ -90,8 +90,8 @@ def examine(dynamics: Dynamics, optimizer: str = OPTIMIZER) -> dict[str, Verdict
         "G moves": lambda: _moves(path, "G"),
         "average of G": lambda: _average(path),
         "metrics": lambda: _metrics(path),
-        "same again": lambda: _same(gan, path),
-        "seeds under vmap": lambda: _seeds(gan, path),
+        "replay": lambda: _replay(gan, path),
+        "vmap over seeds": lambda: _seeds(gan, path),
         "bilinear game": lambda: _rate(path),
     }
     return {name: verdict(check) for name, check in checks.items()}
@@ -194,7 +194,7 @@ def _moves(path: Path, player: str) -> Verdict:
         downhill = (path.psi[first] - REST) @ A
     norms = np.linalg.norm(move) * np.linalg.norm(downhill)
     cosine = float(move @ downhill / norms)
-    text = f"its first move has cosine {short(cosine)} with its descent"
+    text = f"cosine {short(cosine)} of its first move and its descent direction"
     return Verdict(cosine > 0, text + ("" if cosine > 0 else ": a sign is wrong"))
 
 
@@ -215,12 +215,12 @@ def _metrics(path: Path) -> Verdict:
     return Verdict(bool(path.metrics), f"{len(path.metrics)} finite scalars")
 
 
-def _same(gan: GAN, path: Path) -> Verdict:
+def _replay(gan: GAN, path: Path) -> Verdict:
     """Makes the first step twice more, in a program of its own."""
     step = jax.jit(lambda state: _seen(train_step(gan, state, _batch())[0]))
     start = _start(gan)
     off = max(_off(step(start), path) for _ in range(2))
-    text = f"the first step again, compiled alone: greatest difference {off:.1e}"
+    text = f"the first step, compiled again, differs by {off:.2g}"
     return Verdict(off <= _ROUNDING, text + _why_random(off))
 
 
@@ -230,7 +230,7 @@ def _seeds(gan: GAN, path: Path) -> Verdict:
 
     made = jax.jit(jax.vmap(step))(jnp.arange(SEEDS))
     off = _off(jax.tree.map(lambda x: x[0], made), path)
-    text = f"{SEEDS} at once, the first of them off by {off:.1e}"
+    text = f"{SEEDS} at once; the first of them differs by {off:.2g}"
     return Verdict(off <= _ROUNDING, text + _why_random(off))
 
 
