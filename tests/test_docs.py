@@ -20,8 +20,9 @@ import gan_jax
 from gan_jax import config as config_lib
 from gan_jax import data
 from gan_jax.algorithm import dynamics
+from gan_jax.build import names
 from gan_jax.build.names import parse_keywords
-from gan_jax.build.objectives import build_loss
+from gan_jax.build.objectives import build_loss, build_penalties, build_step
 from gan_jax.build.preflight import check
 from gan_jax.devices.mesh import make_mesh
 from gan_jax.errors import UserError
@@ -216,7 +217,10 @@ def read(program, *words):
         name = re.match(r"--(?:no)?([\w-]+)", word)
         assert name is None or name[1] in known or word[2:] in known, word
     if file.name == "check.py":
-        build_loss(words[0])
+        (name, _), *_ = names.parse_calls(words[0])
+        key = names.key_of(names.any_object("", name)) or "loss"
+        builders = {"penalties": build_penalties, "step": build_step}
+        builders.get(key, build_loss)(words[0])
     if any(word.startswith("--config=") for word in words):
         build_experiment(words)
 

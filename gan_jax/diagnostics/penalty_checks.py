@@ -15,18 +15,14 @@ import numpy as np
 from jax import Array
 from jax.flatten_util import ravel_pytree
 
-from gan_jax.algorithm.gan import GAN
 from gan_jax.algorithm.gradients import d_gradient, g_gradient
-from gan_jax.algorithm.objectives import initial_memory
-from gan_jax.algorithm.spaces import Classes, Images, Points, Space
-from gan_jax.algorithm.state import TrainState
+from gan_jax.algorithm.spaces import Points
 from gan_jax.algorithm.steps import init_state
-from gan_jax.build import preflight
 from gan_jax.build.builder import build
-from gan_jax.devices.mesh import make_mesh
 from gan_jax.diagnostics import game
 from gan_jax.diagnostics.differences import Differences, differences
-from gan_jax.diagnostics.toys import Linear, Smooth
+from gan_jax.diagnostics.toys import Linear
+from gan_jax.diagnostics.trials import BATCH, Trial, fitting, with_players
 from gan_jax.diagnostics.verdicts import (
     ROUNDING,
     Verdict,
@@ -35,11 +31,10 @@ from gan_jax.diagnostics.verdicts import (
     tried,
     verdict,
 )
-from gan_jax.errors import UserError, one_line
+from gan_jax.errors import one_line
 from gan_jax.objective.losses import Loss, non_saturating
 from gan_jax.objective.terms import Constraint, Penalty
 
-BATCH = 8
 LARGE = 1e4  # the size of logits, or of parameters
 # Differences of float32 numbers agree to about 1e-3; what stops a part of the gradient,
 # or has a wrong factor, is off by more.
@@ -49,7 +44,6 @@ DIRECTIONS = 6
 UPDATES = 50  # of the memory before the gradient is measured
 LATE = 1_000_000  # a step after whatever starts with a delay
 FINITE = "finite at logits 0, ±1e4"
-_NOTHING = Loss(d=lambda real, fake: 0 * real, g=lambda fake, real: 0 * fake)
 
 
 def examine(
@@ -85,103 +79,6 @@ def examine(
     return {name: verdict(check) for name, check in checks.items()}
 
 
-# --- The game that it is checked in ---------------------------------------------------
-
-
-@dataclasses.dataclass(frozen=True)
-class Trial:
-    """A game of small networks with one term and no loss.
-
-    Attributes:
-      gan: the game.
-      batch: of it.
-    """
-
-    gan: GAN
-    batch: dict
-
-    @functools.cached_property
-    def state(self) -> TrainState:
-        """The start, with parameters in general position: no bias is zero."""
-        key = jax.random.key(0)
-        shapes = jax.eval_shape(init_state, self.gan, key)
-        random = np.random.default_rng(0)
-
-        def drawn(of):
-            draw = functools.partial(random.normal, 0, 0.6)
-            return jax.tree.map(lambda x: jnp.float32(draw(x.shape)), of)
-
-        g, d = ({"params": drawn(player.params)} for player in (shapes.g, shapes.d))
-        return shapes.replace(
-            step=jnp.int32(0),
-            key=key,
-            g=shapes.g.replace(**g),
-            d=shapes.d.replace(**d),
-            ema=g,
-            memory=initial_memory(self.gan),
-        )
-
-    def evaluate(self, player: str, state: TrainState) -> tuple[Array, Any, Any]:
-        """Returns the penalty's mean, its gradient by the player, and its memory."""
-        gradient_of = {"d": d_gradient, "g": g_gradient}[player]
-        made = gradient_of(self.gan, state, self.batch)
-        (name,) = (penalty.name for penalty in self.gan.penalties)
-        prefix = {"d": "penalty_", "g": "g_penalty_"}[player]
-        return made.metrics[prefix + name], made.grads, made.memory.get(name)
-
-
-def _with(state: TrainState, memory: Any = None, **params) -> TrainState:
-    """Returns the state with other parameters of players, or another memory."""
-    players = {
-        name: getattr(state, name).replace(params=of) for name, of in params.items()
-    }
-    memory = {name: memory for name in state.memory if memory is not None}
-    return state.replace(**players, memory=state.memory | memory)
-
-
-def fitting(term: Penalty | Constraint) -> Trial:
-    """Returns the first game that the term fits: of points, images, or conditions.
-
-    Raises:
-      UserError: it fits none of them; why is that of the simplest one in which the
-        function runs.
-    """
-    points, images, classes = Points((2,)), Images((4, 4, 1)), Classes(3)
-    conditions = [None]
-    if {"condition", "classify"} & set(term.asks):
-        # Images first: labels broadcast against an example by mistake.
-        conditions = [classes] if "classify" in term.asks else [images, classes]
-    games = [(e, c) for c in conditions for e in (points, images)]
-    errors = []
-    for example, condition in games:
-        try:
-            return _checked(term, example, condition)
-        except UserError as error:
-            errors.append(error)
-    ran = [error for error in errors if " returns " in str(error)]
-    raise (ran or errors)[0]
-
-
-def _checked(term: Penalty | Constraint, example: Space, condition: Any) -> Trial:
-    how = {"model": Smooth, "latent_size": 3, "optimizer": "sgd(learning_rate=1.0)"}
-    if isinstance(term, Penalty):
-        term = dataclasses.replace(term, weight=1.0)
-    key = "penalties" if isinstance(term, Penalty) else "constraints"
-    gan = build(example, condition, loss=_NOTHING, **how)
-    gan = dataclasses.replace(gan, **{key: (term,)})
-    preflight.check(gan, BATCH, make_mesh(1))
-    batch = {"example": jnp.tanh(_normal(0, BATCH, *example.shape))}
-    if condition is not None:
-        told = jnp.tanh(_normal(1, BATCH, *condition.shape))
-        classes = isinstance(condition, Classes)
-        batch["condition"] = jnp.arange(BATCH) % 3 if classes else told
-    return Trial(gan, batch)
-
-
-def _normal(seed: int, *shape: int) -> Array:
-    return jax.random.normal(jax.random.key(seed), shape)
-
-
 # --- The checks -----------------------------------------------------------------------
 
 
@@ -212,8 +109,8 @@ def _finite(trial: Trial) -> Verdict:
     }
 
     def twice(player, g, d):
-        first = trial.evaluate(player, _with(trial.state, g=g, d=d))
-        later = _with(trial.state, first[2], g=g, d=d)
+        first = trial.evaluate(player, with_players(trial.state, g=g, d=d))
+        later = with_players(trial.state, first[2], g=g, d=d)
         found = first, trial.evaluate(player, later)
         names = "value", "gradient", "memory"
         return dict(zip(names, map(_all_finite, zip(*found, strict=True)), strict=True))
@@ -288,7 +185,7 @@ def _slopes(
 
     def at(vector, memory):
         chosen = params | {player: unravel(vector)}
-        return trial.evaluate(player, _with(start, memory, **chosen))
+        return trial.evaluate(player, with_players(start, memory, **chosen))
 
     def remember(_, memory):  # at other parameters, so that averages are not the means
         return at(0.8 * flat, memory)[2]
@@ -303,7 +200,8 @@ def _slopes(
         return mean, ravel_pytree(memory)[0]
 
     gradient = ravel_pytree(at(flat, memory)[1])[0]
-    directions = _normal(2, DIRECTIONS, flat.size) / np.sqrt(flat.size)
+    directions = jax.random.normal(jax.random.key(2), (DIRECTIONS, flat.size))
+    directions /= np.sqrt(flat.size)
     found = differences(term, flat, remembered, directions)
     return jnp.abs(gradient).max(), directions @ gradient, found
 
@@ -401,7 +299,7 @@ def _dirac_field(loss: Loss, logit: float, penalty: Penalty) -> Callable:
         psi, theta = point
         state = init_state(gan, jax.random.key(0))
         state = state.replace(memory=memory or state.memory)
-        state = _with(state, g={"theta": theta[None]}, d={"psi": psi[None]})
+        state = with_players(state, g={"theta": theta[None]}, d={"psi": psi[None]})
         d = d_gradient(gan, state, batch)
         g = g_gradient(gan, state.replace(memory=d.memory), batch)
         return -jnp.array([d.grads["psi"][0], g.grads["theta"][0]]), g.memory
