@@ -20,7 +20,7 @@ from gan_jax.algorithm.spaces import Points
 from gan_jax.algorithm.steps import init_state
 from gan_jax.build.builder import build
 from gan_jax.diagnostics import game
-from gan_jax.diagnostics.differences import Differences, differences
+from gan_jax.diagnostics.differences import STEPS, Differences, differences
 from gan_jax.diagnostics.toys import Linear
 from gan_jax.diagnostics.trials import BATCH, Trial, fitting, with_players
 from gan_jax.diagnostics.verdicts import (
@@ -156,15 +156,19 @@ def _gradient(trial: Trial, player: str) -> Verdict:
     return Verdict(True, text + (", its memory held" if held else ""))
 
 
-def _error(along: Array, by_differences: Differences) -> tuple[float, bool]:
+def _error(along: Array, found: Differences) -> tuple[float, bool]:
     """Returns the relative error, and whether it is that with the memory held.
 
-    It is the median over the directions: a kink in one says nothing of the gradient.
+    It is the lesser of those of both sizes of steps, each the median over directions: a
+    kink in the way says nothing of the gradient.
     """
-    whole, held = (
-        float(np.median(np.abs(slopes - along)) / np.median(np.abs(along)))
-        for slopes in (by_differences.whole, by_differences.held())
-    )
+
+    def least(slopes):
+        off = np.median(np.abs(np.array(slopes) - along), axis=1).min()
+        return float(off / np.median(np.abs(along)))
+
+    sizes = [jax.tree.map(lambda x, i=i: x[i], found) for i in range(len(STEPS))]
+    whole, held = least(found.whole), least([size.held() for size in sizes])
     return (held, True) if held < whole > CLEAR else (whole, False)
 
 
@@ -202,7 +206,8 @@ def _slopes(
     gradient = ravel_pytree(at(flat, memory)[1])[0]
     directions = jax.random.normal(jax.random.key(2), (DIRECTIONS, flat.size))
     directions /= np.sqrt(flat.size)
-    found = differences(term, flat, remembered, directions)
+    measure = functools.partial(differences, term, flat, remembered, directions)
+    found = jax.vmap(measure)(jnp.array(STEPS))
     return jnp.abs(gradient).max(), directions @ gradient, found
 
 
