@@ -1,0 +1,251 @@
+"""Penalties: values and gradients by the parameters of their player.
+
+They are called as in training, with a loss that is zero. The draws of a penalty are
+those that gan_jax makes; a penalty with memory is followed over three updates.
+"""
+
+import dataclasses
+from collections.abc import Callable
+
+import pytest
+from parity.peers import F, build, updates
+
+from gan_jax.objective.losses import Loss
+
+torch = pytest.importorskip("torch")
+NOTHING = Loss(d=lambda real, fake: 0 * real, g=lambda fake, real: 0 * fake)
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """A penalty, and the same of a `Peer` and the peers of the updates before."""
+
+    penalty: str
+    port: Callable
+    player: str = "d"
+    num: int = 1
+    how: dict = dataclasses.field(default_factory=dict)
+
+    def __str__(self):
+        more = ",".join(map(str, self.how.values()))
+        return f"{self.player}-{self.penalty}{more and '-' + more}"
+
+
+# --- On the gradient by D's input -----------------------------------------------------
+
+
+def squared_slopes(peer, x):
+    """The squared norm of the gradient of each example's logit, `[batch]`."""
+    x = x.detach().requires_grad_()
+    (slope,) = torch.autograd.grad(peer.critic(x).sum(), x, create_graph=True)
+    return slope.pow(2).flatten(1).sum(1)
+
+
+def r1(peer, past):
+    return squared_slopes(peer, peer.real).mean() / 2
+
+
+def r2(peer, past):
+    return squared_slopes(peer, peer.fake).mean() / 2
+
+
+def interpolated(peer):
+    t = peer.draws[0]
+    return t * peer.fake + (1 - t) * peer.real
+
+
+def gradient_penalty(peer, past, target=1.0):
+    return (squared_slopes(peer, interpolated(peer)).sqrt() - target).pow(2).mean()
+
+
+def one_sided(peer, past, target=2.5):
+    excess = squared_slopes(peer, interpolated(peer)).sqrt() - target
+    assert 0 < (excess > 0).sum() < len(excess)  # or the row shows nothing
+    return F.relu(excess).pow(2).mean()
+
+
+def zero_centred(peer, past):
+    return squared_slopes(peer, interpolated(peer)).mean()
+
+
+def dragan(peer, past):
+    noise, t = peer.draws
+    moved = peer.real + t * 0.5 * peer.real.std(unbiased=False) * noise
+    return (squared_slopes(peer, moved).sqrt() - 1).pow(2).mean()
+
+
+# --- On logits ------------------------------------------------------------------------
+
+
+def drift(peer, past):
+    return peer.logits[0].pow(2).mean()
+
+
+def moving_average(values, decay):
+    """The mean of values, each weighing `decay` of the next one."""
+    weights = torch.tensor([decay**i for i in reversed(range(len(values)))])
+    return (weights * torch.stack(values)).sum() / weights.sum()
+
+
+def lecam(decay, start=0, positive=lambda gap: gap):
+    def port(peer, past):
+        real, fake = peer.logits
+        means = [[x.mean().detach() for x in p.logits] for p in [*past, peer]]
+        of_real, of_fake = (moving_average(m, decay) for m in zip(*means, strict=True))
+        gaps = positive(real - of_fake), positive(of_real - fake)
+        return (peer.step >= start) * sum(gap.pow(2).mean() for gap in gaps)
+
+    return port
+
+
+# --- On changes of D's input ----------------------------------------------------------
+
+
+def transformed(x, mirrored, down, right):
+    """Mirrors images and shifts them by up to a pixel, with zeros from outside."""
+    x = torch.where(mirrored, x.flip(2), x)
+    padded = F.pad(x, (0, 0, 1, 1, 1, 1))
+    rows = [
+        image[i : i + 8, j : j + 8]
+        for image, i, j in zip(padded, down, right, strict=True)
+    ]
+    return torch.stack(rows)
+
+
+def change(peer, x, draws):
+    return (peer.critic(x) - peer.critic(transformed(x, *draws))).pow(2).mean()
+
+
+def cr(peer, past):
+    return change(peer, peer.real, peer.draws)
+
+
+def bcr(peer, past):
+    of_fake = change(peer, peer.fake, peer.draws[3:])
+    return change(peer, peer.real, peer.draws[:3]) + of_fake
+
+
+def near_samples(peer, sigma=0.3):
+    return peer.generator(peer.latents + sigma * peer.draws[0])
+
+
+def zcr_of_d(peer, past):
+    near = near_samples(peer).detach()
+    return (peer.critic(peer.fake) - peer.critic(near)).pow(2).mean()
+
+
+def zcr_of_g(peer, past):
+    return -0.4 * (peer.fake - near_samples(peer)).pow(2).mean()
+
+
+# --- On parameters --------------------------------------------------------------------
+
+
+def matrices(params):
+    """The weights of layers as `[first axis, rest]`, the first as in PyTorch."""
+    for name, value in params.items():
+        if name == "kernel":
+            order = {4: (3, 2, 0, 1), 2: (1, 0)}[value.ndim]
+            yield value.permute(order).flatten(1)
+        elif isinstance(value, dict):
+            yield from matrices(value)
+
+
+def orthogonal(relaxed):
+    def port(peer, past):
+        total = 0
+        for w in matrices(getattr(peer, peer.player)):
+            gram, one = w @ w.T, torch.eye(len(w))
+            total += ((gram * (1 - one)) if relaxed else (gram - one)).pow(2).sum()
+        return total
+
+    return port
+
+
+# --- On samples -----------------------------------------------------------------------
+
+
+def feature_matching(peer, past):
+    of_real, of_fake = peer.features(peer.real), peer.features(peer.fake)
+    return F.mse_loss(of_fake.mean(0), of_real.mean(0).detach(), reduction="sum")
+
+
+def path_lengths(peer):
+    latents = peer.latents.detach().requires_grad_()
+    noise = peer.draws[0] / 8  # the root of 64 pixels
+    product = (peer.generator(latents) * noise).sum()
+    return torch.autograd.grad(product, latents, create_graph=True)[0].norm(dim=1)
+
+
+def path_length(peer, past):
+    means = [path_lengths(p).mean().detach() for p in [*past, peer]]
+    return (path_lengths(peer) - moving_average(means, 0.8)).pow(2).mean()
+
+
+def mode_seeking(peer, past):
+    """The same class for both latents of a pair, the second being that before."""
+    before = torch.cat([peer.latents[-1:], peer.latents[:-1]])
+    images = F.l1_loss(peer.fake, peer.generator(before))
+    return 1 / (images / F.l1_loss(peer.latents, before) + 1e-5)
+
+
+def classifier_of_d(peer, past):
+    of_real = F.cross_entropy(peer.classify(peer.real), peer.c)
+    return of_real + classifier_of_g(peer, past)
+
+
+def classifier_of_g(peer, past):
+    return F.cross_entropy(peer.classify(peer.fake), peer.c)
+
+
+AUXILIARY = {"how": {"discriminator": "auxiliary=True"}}
+IN_TURN = {"how": {"discriminator": "per_example=False"}}  # real, then generated ones
+ROWS = [
+    Row("r1", r1),
+    Row("r1", r1, **IN_TURN),
+    Row("r2", r2),
+    Row("r2", r2, **IN_TURN),
+    Row("gradient_penalty", gradient_penalty),
+    Row(
+        "gradient_penalty(target=3.0)",
+        lambda *args: gradient_penalty(*args, target=3.0),
+    ),
+    Row("gradient_penalty(one_sided=True, target=2.5)", one_sided),
+    Row("zero_centred_gradient_penalty", zero_centred),
+    Row("dragan", dragan),
+    Row("drift", drift),
+    Row("lecam(decay=0.7)", lecam(0.7), num=3),
+    Row("lecam(decay=0.7, relu=True)", lecam(0.7, 0, F.relu), num=3),
+    Row("lecam(decay=0.7, start=2)", lecam(0.7, 2), num=3),
+    Row("cr", cr),
+    Row("bcr", bcr),
+    Row("zcr(sigma=0.3, gamma=0.4)", zcr_of_d),
+    Row("zcr(sigma=0.3, gamma=0.4)", zcr_of_g, "g"),
+    Row("orthogonal", orthogonal(False)),
+    Row("orthogonal(relaxed=True)", orthogonal(True)),
+    Row("g_orthogonal", orthogonal(False), "g"),
+    Row("g_orthogonal(relaxed=True)", orthogonal(True), "g"),
+    Row("feature_matching", feature_matching, "g"),
+    Row("path_length(decay=0.8)", path_length, "g", num=3),
+    Row("mode_seeking", mode_seeking, "g"),
+    Row("auxiliary_classifier", classifier_of_d, **AUXILIARY),
+    Row("auxiliary_classifier", classifier_of_g, "g", **AUXILIARY),
+]
+
+
+@pytest.mark.parametrize("row", ROWS, ids=str)
+def test_a_penalty(row, near):
+    gan = build(loss=NOTHING, penalties=weighted(row.penalty), **row.how)
+    metric = {"d": "penalty_", "g": "g_penalty_"}[row.player] + gan.penalties[0].name
+    past, got, wanted = [], [], []
+    for found, peer in updates(gan, row.player, row.num):
+        got.append((found.metrics[metric], found.grads))
+        wanted.append(peer.with_gradients(row.port(peer, past)))
+        past.append(peer)
+    near(got, wanted)
+
+
+def weighted(penalty):
+    """Returns the text of a penalty with a weight of 1."""
+    name, _, settings = penalty.rstrip(")").partition("(")
+    return f"{name}(weight=1, {settings})" if settings else f"{name}(weight=1)"
