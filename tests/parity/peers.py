@@ -149,10 +149,10 @@ def parameters(tree):
 
 
 def gradients(value, tree):
-    """Returns the gradient of a number by a tree of tensors."""
+    """Returns the gradient of a number by a tree of tensors, itself differentiable."""
     leaves, structure = jax.tree.flatten(tree)
     found = torch.autograd.grad(
-        value, leaves, retain_graph=True, materialize_grads=True
+        value, leaves, create_graph=True, materialize_grads=True
     )
     return jax.tree.unflatten(structure, found)
 
@@ -202,7 +202,8 @@ class Peer:
     """The situation of one update of a player, in PyTorch.
 
     `real` and `fake` are the examples, `c` their classes, and `draws` what is drawn
-    after the latents. D's update has samples that do not depend on G.
+    after the latents. D's update has samples that do not depend on G, unless D is
+    `unrolled`.
     """
 
     player: str
@@ -211,8 +212,9 @@ class Peer:
     real: Any
     c: Any
     latents: Any
-    draws: list
-    step: int
+    draws: list = ()
+    step: int = 0
+    unrolled: bool = False
 
     @classmethod
     def of(cls, player, state, batch, draws):
@@ -224,11 +226,17 @@ class Peer:
     @property
     def fake(self):
         made = self.generator(self.latents)
-        return made.detach() if self.player == "d" else made
+        return made if self.player == "g" or self.unrolled else made.detach()
 
     @property
     def logits(self):
         return self.critic(self.real), self.critic(self.fake)
+
+    def squared_slopes(self, x):
+        """The squared norm of the gradient of each example's logit, `[batch]`."""
+        x = x.detach().requires_grad_()
+        (slope,) = torch.autograd.grad(self.critic(x).sum(), x, create_graph=True)
+        return slope.pow(2).flatten(1).sum(1)
 
     def critic(self, x):
         return discriminate(self.d, x, self.c)
@@ -245,3 +253,21 @@ class Peer:
     def with_gradients(self, value):
         """Returns a number and its gradient by the parameters of the player."""
         return value, gradients(value, getattr(self, self.player))
+
+
+# --- Changes of images ----------------------------------------------------------------
+
+
+def mirrored(x, chosen):
+    return torch.where(chosen, x.flip(2), x)
+
+
+def shifted(x, down, right, beyond="constant"):
+    """Cuts an image out of one that is a pixel larger on each side."""
+    _, height, width, _ = x.shape
+    padded = F.pad(x.permute(0, 3, 1, 2), (1, 1, 1, 1), beyond).permute(0, 2, 3, 1)
+    rows = [
+        image[i : i + height, j : j + width]
+        for image, i, j in zip(padded, down, right, strict=True)
+    ]
+    return torch.stack(rows)

@@ -8,7 +8,7 @@ import dataclasses
 from collections.abc import Callable
 
 import pytest
-from parity.peers import F, build, updates
+from parity.peers import F, build, mirrored, shifted, updates
 
 from gan_jax.objective.losses import Loss
 
@@ -34,19 +34,12 @@ class Row:
 # --- On the gradient by D's input -----------------------------------------------------
 
 
-def squared_slopes(peer, x):
-    """The squared norm of the gradient of each example's logit, `[batch]`."""
-    x = x.detach().requires_grad_()
-    (slope,) = torch.autograd.grad(peer.critic(x).sum(), x, create_graph=True)
-    return slope.pow(2).flatten(1).sum(1)
-
-
 def r1(peer, past):
-    return squared_slopes(peer, peer.real).mean() / 2
+    return peer.squared_slopes(peer.real).mean() / 2
 
 
 def r2(peer, past):
-    return squared_slopes(peer, peer.fake).mean() / 2
+    return peer.squared_slopes(peer.fake).mean() / 2
 
 
 def interpolated(peer):
@@ -55,23 +48,23 @@ def interpolated(peer):
 
 
 def gradient_penalty(peer, past, target=1.0):
-    return (squared_slopes(peer, interpolated(peer)).sqrt() - target).pow(2).mean()
+    return (peer.squared_slopes(interpolated(peer)).sqrt() - target).pow(2).mean()
 
 
 def one_sided(peer, past, target=2.5):
-    excess = squared_slopes(peer, interpolated(peer)).sqrt() - target
+    excess = peer.squared_slopes(interpolated(peer)).sqrt() - target
     assert 0 < (excess > 0).sum() < len(excess)  # or the row shows nothing
     return F.relu(excess).pow(2).mean()
 
 
 def zero_centred(peer, past):
-    return squared_slopes(peer, interpolated(peer)).mean()
+    return peer.squared_slopes(interpolated(peer)).mean()
 
 
 def dragan(peer, past):
     noise, t = peer.draws
     moved = peer.real + t * 0.5 * peer.real.std(unbiased=False) * noise
-    return (squared_slopes(peer, moved).sqrt() - 1).pow(2).mean()
+    return (peer.squared_slopes(moved).sqrt() - 1).pow(2).mean()
 
 
 # --- On logits ------------------------------------------------------------------------
@@ -101,15 +94,8 @@ def lecam(decay, start=0, positive=lambda gap: gap):
 # --- On changes of D's input ----------------------------------------------------------
 
 
-def transformed(x, mirrored, down, right):
-    """Mirrors images and shifts them by up to a pixel, with zeros from outside."""
-    x = torch.where(mirrored, x.flip(2), x)
-    padded = F.pad(x, (0, 0, 1, 1, 1, 1))
-    rows = [
-        image[i : i + 8, j : j + 8]
-        for image, i, j in zip(padded, down, right, strict=True)
-    ]
-    return torch.stack(rows)
+def transformed(x, chosen, down, right):
+    return shifted(mirrored(x, chosen), down, right)
 
 
 def change(peer, x, draws):
