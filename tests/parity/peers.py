@@ -130,7 +130,7 @@ def updates(gan, player, num=1, seed=0):
     for i in range(num):
         batch = batch_of(seed + i)
         found, draws = gradient(state, batch)
-        yield found, Peer.of(player, state, batch, draws)
+        yield found, Peer.of(player, state, batch, draws, bool(gan.augment))
         state = state.replace(step=state.step + 1, memory=found.memory)
 
 
@@ -201,9 +201,9 @@ def classify(p, x):
 class Peer:
     """The situation of one update of a player, in PyTorch.
 
-    `real` and `fake` are the examples, `c` their classes, and `draws` what is drawn
-    after the latents. D's update has samples that do not depend on G, unless D is
-    `unrolled`.
+    `real` and `fake` are the examples, `c` their classes, and `draws` what a penalty or
+    a loss draws. D's update has samples that do not depend on G, unless D is
+    `unrolled`. `changes` are the draws of AUGMENT for both kinds, if it is on.
     """
 
     player: str
@@ -213,29 +213,44 @@ class Peer:
     c: Any
     latents: Any
     draws: list = ()
+    changes: tuple = ()
     step: int = 0
     unrolled: bool = False
 
     @classmethod
-    def of(cls, player, state, batch, draws):
+    def of(cls, player, state, batch, draws, augmented=False):
         latents, *rest = map(tensor, draws)
         real, c = tensor(batch["example"]), tensor(batch["condition"]).long()
         d, g = parameters(state.d.params), parameters(state.g.params)
-        return cls(player, d, g, real, c, latents, rest, int(state.step))
+        changes = (rest[:3], rest[3:6]) if augmented else ()
+        rest = rest[6:] if augmented else rest
+        return cls(player, d, g, real, c, latents, rest, changes, int(state.step))
 
     @property
     def fake(self):
         made = self.generator(self.latents)
         return made if self.player == "g" or self.unrolled else made.detach()
 
+    def real_seen(self, x):
+        return augmented(x, *self.changes[0]) if self.changes else x
+
+    def fake_seen(self, x):
+        return augmented(x, *self.changes[1]) if self.changes else x
+
+    @property
+    def seen(self):
+        """What D sees in the loss, of real and of generated examples."""
+        return self.real_seen(self.real), self.fake_seen(self.fake)
+
     @property
     def logits(self):
-        return self.critic(self.real), self.critic(self.fake)
+        return tuple(map(self.critic, self.seen))
 
-    def squared_slopes(self, x):
-        """The squared norm of the gradient of each example's logit, `[batch]`."""
+    def squared_slopes(self, x, seen=lambda x: x):
+        """The squared norm of the gradient by x of D(seen(x)), `[batch]`."""
         x = x.detach().requires_grad_()
-        (slope,) = torch.autograd.grad(self.critic(x).sum(), x, create_graph=True)
+        logits = self.critic(seen(x))
+        (slope,) = torch.autograd.grad(logits.sum(), x, create_graph=True)
         return slope.pow(2).flatten(1).sum(1)
 
     def critic(self, x):
@@ -255,7 +270,7 @@ class Peer:
         return value, gradients(value, getattr(self, self.player))
 
 
-# --- Changes of images ----------------------------------------------------------------
+# --- Changes of images (DiffAugment, arXiv:2006.10738, section 3) -------------------
 
 
 def mirrored(x, chosen):
@@ -271,3 +286,19 @@ def shifted(x, down, right, beyond="constant"):
         for image, i, j in zip(padded, down, right, strict=True)
     ]
     return torch.stack(rows)
+
+
+def recoloured(x, draws):
+    brightness, saturation, contrast = draws
+    x = x + brightness - 0.5
+    grey = x.mean(3, keepdim=True)
+    x = grey + 2 * saturation * (x - grey)
+    level = x.mean((1, 2, 3), keepdim=True)
+    return level + (contrast + 0.5) * (x - level)
+
+
+AUGMENT = "translation, color"
+
+
+def augmented(x, down, right, colours):
+    return recoloured(shifted(x, down, right), colours)

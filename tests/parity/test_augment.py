@@ -7,24 +7,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from parity.peers import F, gradients, mirrored, recorded, shifted, tensor
+from parity.peers import (
+    F,
+    gradients,
+    mirrored,
+    recoloured,
+    recorded,
+    shifted,
+    tensor,
+)
 
 from gan_jax.objective import augment
 
 torch = pytest.importorskip("torch")
 X = np.float32(np.random.default_rng(0).uniform(-1, 1, (12, 6, 10, 3)))
-
-
-# --- DiffAugment (arXiv:2006.10738, section 3) ---------------------------------------
-
-
-def recoloured(x, draws):
-    brightness, saturation, contrast = draws
-    x = x + brightness - 0.5
-    grey = x.mean(3, keepdim=True)
-    x = grey + 2 * saturation * (x - grey)
-    level = x.mean((1, 2, 3), keepdim=True)
-    return level + (contrast + 0.5) * (x - level)
 
 
 def with_holes(x, row, column):

@@ -8,7 +8,7 @@ import dataclasses
 from collections.abc import Callable
 
 import pytest
-from parity.peers import F, build, mirrored, shifted, updates
+from parity.peers import AUGMENT, F, build, mirrored, shifted, updates
 
 from gan_jax.objective.losses import Loss
 
@@ -35,11 +35,11 @@ class Row:
 
 
 def r1(peer, past):
-    return peer.squared_slopes(peer.real).mean() / 2
+    return peer.squared_slopes(peer.real, peer.real_seen).mean() / 2
 
 
 def r2(peer, past):
-    return peer.squared_slopes(peer.fake).mean() / 2
+    return peer.squared_slopes(peer.fake, peer.fake_seen).mean() / 2
 
 
 def interpolated(peer):
@@ -80,35 +80,53 @@ def moving_average(values, decay):
     return (weights * torch.stack(values)).sum() / weights.sum()
 
 
-def lecam(decay, start=0, positive=lambda gap: gap):
+def lecam(decay, positive=lambda gap: gap):
     def port(peer, past):
         real, fake = peer.logits
         means = [[x.mean().detach() for x in p.logits] for p in [*past, peer]]
         of_real, of_fake = (moving_average(m, decay) for m in zip(*means, strict=True))
         gaps = positive(real - of_fake), positive(of_real - fake)
-        return (peer.step >= start) * sum(gap.pow(2).mean() for gap in gaps)
+        return sum(gap.pow(2).mean() for gap in gaps)
 
     return port
+
+
+def lecam_from_2(peer, past):
+    """As in the authors' code: a plain average, from the means of step 1 on."""
+    real, fake = peer.logits
+    if peer.step < 2:
+        return 0 * real.sum()
+    before = [x.mean().detach() for x in past[-1].logits]
+    of_real, of_fake = (
+        torch.lerp(x.mean().detach(), old, 0.7)
+        for x, old in zip((real, fake), before, strict=True)
+    )
+    return (real - of_fake).pow(2).mean() + (fake - of_real).pow(2).mean()
 
 
 # --- On changes of D's input ----------------------------------------------------------
 
 
+def change(peer, logits, x):
+    return (logits - peer.critic(x)).pow(2).mean()
+
+
 def transformed(x, chosen, down, right):
-    return shifted(mirrored(x, chosen), down, right)
-
-
-def change(peer, x, draws):
-    return (peer.critic(x) - peer.critic(transformed(x, *draws))).pow(2).mean()
+    return shifted(mirrored(x, chosen), down, right, "reflect")
 
 
 def cr(peer, past):
-    return change(peer, peer.real, peer.draws)
+    return change(peer, peer.logits[0], transformed(peer.real, *peer.draws))
+
+
+def cr_of_digits(peer, past):
+    shift = shifted(peer.real, *peer.draws, "reflect")
+    return change(peer, peer.logits[0], shift)
 
 
 def bcr(peer, past):
-    of_fake = change(peer, peer.fake, peer.draws[3:])
-    return change(peer, peer.real, peer.draws[:3]) + of_fake
+    of_fake = change(peer, peer.logits[1], transformed(peer.fake, *peer.draws[3:]))
+    return cr(dataclasses.replace(peer, draws=peer.draws[:3]), past) + of_fake
 
 
 def near_samples(peer, sigma=0.3):
@@ -152,7 +170,7 @@ def orthogonal(relaxed):
 
 
 def feature_matching(peer, past):
-    of_real, of_fake = peer.features(peer.real), peer.features(peer.fake)
+    of_real, of_fake = map(peer.features, peer.seen)
     return F.mse_loss(of_fake.mean(0), of_real.mean(0).detach(), reduction="sum")
 
 
@@ -176,16 +194,23 @@ def mode_seeking(peer, past):
 
 
 def classifier_of_d(peer, past):
-    of_real = F.cross_entropy(peer.classify(peer.real), peer.c)
+    of_real = F.cross_entropy(peer.classify(peer.seen[0]), peer.c)
     return of_real + classifier_of_g(peer, past)
 
 
 def classifier_of_g(peer, past):
-    return F.cross_entropy(peer.classify(peer.fake), peer.c)
+    return F.cross_entropy(peer.classify(peer.seen[1]), peer.c)
 
 
 AUXILIARY = {"how": {"discriminator": "auxiliary=True"}}
 IN_TURN = {"how": {"discriminator": "per_example=False"}}  # real, then generated ones
+AUGMENTED = {"how": {"augment": AUGMENT}}
+
+
+def both(one, other):
+    return {"how": one["how"] | other["how"]}
+
+
 ROWS = [
     Row("r1", r1),
     Row("r1", r1, **IN_TURN),
@@ -201,9 +226,10 @@ ROWS = [
     Row("dragan", dragan),
     Row("drift", drift),
     Row("lecam(decay=0.7)", lecam(0.7), num=3),
-    Row("lecam(decay=0.7, relu=True)", lecam(0.7, 0, F.relu), num=3),
-    Row("lecam(decay=0.7, start=2)", lecam(0.7, 2), num=3),
+    Row("lecam(decay=0.7, relu=True)", lecam(0.7, F.relu), num=3),
+    Row("lecam(decay=0.7, start=2)", lecam_from_2, num=3),
     Row("cr", cr),
+    Row("cr(flip=False)", cr_of_digits),
     Row("bcr", bcr),
     Row("zcr(sigma=0.3, gamma=0.4)", zcr_of_d),
     Row("zcr(sigma=0.3, gamma=0.4)", zcr_of_g, "g"),
@@ -216,6 +242,19 @@ ROWS = [
     Row("mode_seeking", mode_seeking, "g"),
     Row("auxiliary_classifier", classifier_of_d, **AUXILIARY),
     Row("auxiliary_classifier", classifier_of_g, "g", **AUXILIARY),
+    # Which terms see what D sees, and which the examples themselves.
+    Row("r1", r1, **AUGMENTED),
+    Row("r2", r2, **AUGMENTED),
+    Row("r1", r1, **both(AUGMENTED, IN_TURN)),
+    Row("gradient_penalty", gradient_penalty, **AUGMENTED),
+    Row("dragan", dragan, **AUGMENTED),
+    Row("lecam(decay=0.7)", lecam(0.7), num=3, **AUGMENTED),
+    Row("bcr", bcr, **AUGMENTED),
+    Row("zcr(sigma=0.3, gamma=0.4)", zcr_of_d, **AUGMENTED),
+    Row("zcr(sigma=0.3, gamma=0.4)", zcr_of_g, "g", **AUGMENTED),
+    Row("feature_matching", feature_matching, "g", **AUGMENTED),
+    Row("auxiliary_classifier", classifier_of_d, **both(AUGMENTED, AUXILIARY)),
+    Row("auxiliary_classifier", classifier_of_g, "g", **both(AUGMENTED, AUXILIARY)),
 ]
 
 
