@@ -24,7 +24,7 @@ def near(record_property):
             assert one.shape == other.shape
             scale = max(np.linalg.norm(other), 0.01 * whole)
             difference = np.linalg.norm(one - other) / scale
-            record_property("difference", difference)
+            record_property("difference", float(difference))
             assert difference <= within
 
     return compare
