@@ -7,6 +7,10 @@ from collections.abc import Callable
 import pytest
 from parity.peers import F, build, updates
 
+from gan_jax.objective import losses, targets
+from gan_jax.objective.losses import Loss
+from gan_jax.objective.terms import Family, Transform
+
 torch = pytest.importorskip("torch")
 
 
@@ -182,3 +186,10 @@ def test_a_loss(row, player, near):
     ((found, peer),) = updates(build(loss=row.loss), player)
     value = getattr(row, player)(*peer.logits, peer.draws).mean()
     near((found.metrics[f"{player}_loss"], found.grads), peer.with_gradients(value))
+
+
+def test_every_loss_has_a_row():
+    named = {part.partition("(")[0] for row in ROWS for part in row.loss.split(", ")}
+    public = vars(losses) | vars(targets)
+    kinds = Loss, Family, Transform
+    assert {name for name, x in public.items() if isinstance(x, kinds)} <= named

@@ -10,7 +10,9 @@ from collections.abc import Callable
 import pytest
 from parity.peers import AUGMENT, F, build, mirrored, shifted, updates
 
+from gan_jax.objective import penalties
 from gan_jax.objective.losses import Loss
+from gan_jax.objective.terms import Penalty
 
 torch = pytest.importorskip("torch")
 NOTHING = Loss(d=lambda real, fake: 0 * real, g=lambda fake, real: 0 * fake)
@@ -274,3 +276,9 @@ def weighted(penalty):
     """Returns the text of a penalty with a weight of 1."""
     name, _, settings = penalty.rstrip(")").partition("(")
     return f"{name}(weight=1, {settings})" if settings else f"{name}(weight=1)"
+
+
+def test_every_penalty_has_a_row():
+    named = {row.penalty.partition("(")[0] for row in ROWS}
+    terms = {name: getattr(penalties, name) for name in penalties.__all__}
+    assert named == {name for name, x in terms.items() if isinstance(x, Penalty)}
