@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from gan_jax.metrics.arrays import neighbours
+
 
 def nearest_labels(
     samples: np.ndarray, examples: np.ndarray, labels: np.ndarray
@@ -19,7 +21,7 @@ def nearest_labels(
     Returns:
       `[num]`.
     """
-    return labels[_squared_distances(samples, examples).argmin(1)]
+    return labels[neighbours(_flat(samples), _flat(examples)).indices[:, 0]]
 
 
 def leave_one_out_accuracy(examples: np.ndarray, labels: np.ndarray) -> float:
@@ -27,9 +29,9 @@ def leave_one_out_accuracy(examples: np.ndarray, labels: np.ndarray) -> float:
 
     It tells whether `nearest_labels` can be trusted with such data.
     """
-    distances = _squared_distances(examples, examples)
-    np.fill_diagonal(distances, np.inf)
-    return float((labels[distances.argmin(1)] == labels).mean())
+    x = _flat(examples)
+    nearest = neighbours(x, x, itself=True).indices[:, 0]
+    return float((labels[nearest] == labels).mean())
 
 
 def shares(labels: np.ndarray, num_classes: int) -> np.ndarray:
@@ -37,8 +39,5 @@ def shares(labels: np.ndarray, num_classes: int) -> np.ndarray:
     return np.bincount(labels, minlength=num_classes) / len(labels)
 
 
-def _squared_distances(samples: np.ndarray, examples: np.ndarray) -> np.ndarray:
-    x, y = (a.reshape(len(a), -1).astype(np.float32) for a in (samples, examples))
-    middle = y.mean(0)  # the products of centred numbers lose fewer digits
-    x, y = x - middle, y - middle
-    return np.square(x).sum(1)[:, None] + np.square(y).sum(1) - 2 * x @ y.T
+def _flat(examples: np.ndarray) -> np.ndarray:
+    return examples.reshape(len(examples), -1).astype(np.float32)

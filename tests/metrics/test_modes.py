@@ -3,7 +3,14 @@ import numpy as np
 import pytest
 
 from gan_jax.data import toy
-from gan_jax.metrics.modes import coverage
+from gan_jax.errors import UserError
+from gan_jax.metrics.modes import (
+    coverage,
+    nearest_modes,
+    reverse_kl,
+    stacked_coverage,
+    stacked_modes,
+)
 
 CENTRES = np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
 
@@ -30,3 +37,33 @@ def test_samples_of_the_ring_itself_cover_it():
     modes, quality = coverage(samples, ring.centres, ring.scale)
     assert modes == 8
     assert abs(quality - (1 - np.exp(-4.5))) < 0.01
+
+
+def test_reverse_kl_by_hand():
+    assert reverse_kl(np.array([0, 1, 2, 2, 1, 0]), 3) == 0
+    np.testing.assert_allclose(reverse_kl(np.zeros(5, int), 8), np.log(8))
+    wanted = 0.75 * np.log(0.75 / 0.5) + 0.25 * np.log(0.25 / 0.3)
+    found = reverse_kl(np.array([0, 0, 0, 1]), np.array([5, 3, 2]))
+    np.testing.assert_allclose(found, wanted)
+    assert reverse_kl(np.array([0, 1]), np.array([1, 0])) == np.inf
+
+
+def test_every_sample_belongs_to_its_nearest_mode():
+    samples = np.array([[0.4, 0.0], [0.6, 0.0], [0.0, 9.0]])
+    assert nearest_modes(samples, CENTRES).tolist() == [0, 1, 2]
+
+
+def test_stacked_digits():
+    digits = np.array([[0, 0, 0], [1, 2, 3], [1, 2, 3], [9, 9, 9]])
+    assert stacked_modes(digits).tolist() == [0, 123, 123, 999]
+    modes, kl = stacked_coverage(digits)
+    assert modes == 3
+    np.testing.assert_allclose(kl, 0.5 * np.log(250) + 0.5 * np.log(500))
+    every = np.stack(np.unravel_index(np.arange(1000), (10, 10, 10)), 1)
+    assert stacked_coverage(every) == pytest.approx((1000, 0))
+
+
+@pytest.mark.parametrize("found", [[], [3], [-1]])
+def test_samples_of_no_mode(found):
+    with pytest.raises(UserError, match="needs a mode"):
+        reverse_kl(np.array(found, int), 3)
