@@ -26,6 +26,7 @@ setup(
         "orbax-checkpoint>=0.11.30",
         "pillow>=10.3",
         "rich>=13.0",
+        "safetensors>=0.4.3",
         "scipy>=1.14",
         "tensorboardX>=2.6.2.2",
         "tensorflow-datasets>=4.9.10",

@@ -68,7 +68,7 @@ def fetch(name: str, urls: Sequence[str], folder: Path) -> None:
         files.mkdir()
         for url in urls:
             file = url.rpartition("/")[2]
-            if _fetch_one(url, files / file) != known[file]:
+            if fetch_file(url, files / file) != known[file]:
                 raise ValueError(f"{url} has another checksum than the file of {name}")
         try:
             files.rename(folder)
@@ -77,8 +77,19 @@ def fetch(name: str, urls: Sequence[str], folder: Path) -> None:
                 raise
 
 
-def _fetch_one(url: str, path: Path) -> str:
-    """Writes a file, showing how far it is on stderr; returns its SHA-256."""
+def fetch_file(url: str, path: Path) -> str:
+    """Downloads a file, and shows on stderr how far it is.
+
+    Args:
+      url: of the file; at most `MAX_BYTES` of it are written.
+      path: of the new file.
+
+    Returns:
+      The SHA-256 of what has been written.
+
+    Raises:
+      OSError: it cannot be downloaded or written.
+    """
     from rich import progress
     from rich.console import Console
 
