@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 from jax import Array
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from gan_jax.build import names
 from gan_jax.errors import UserError, one_line
@@ -88,7 +89,7 @@ def extract(
     batches: Iterable[np.ndarray],
     progress: Callable[[int], None] | None = None,
 ) -> Outputs:
-    """Applies an extractor to a set, in one compiled program.
+    """Applies an extractor to a set, in one compiled program on all local devices.
 
     Args:
       extractor: any.
@@ -103,9 +104,16 @@ def extract(
       UserError: there are no examples, or not all have one shape and type; or the
         outputs do not have the right shapes.
     """
-    apply, variables = jax.jit(extractor.apply), jax.device_put(extractor.variables)
+    devices = jax.local_devices()
+    mesh = jax.make_mesh((len(devices),), ("data",), (AxisType.Auto,), devices=devices)
+    split = NamedSharding(mesh, PartitionSpec("data"))
+    variables = jax.device_put(
+        extractor.variables, NamedSharding(mesh, PartitionSpec())
+    )
+    apply = jax.jit(extractor.apply)
     dispatched = (
-        (apply(variables, batch), num) for batch, num in _padded(extractor, batches)
+        (apply(variables, jax.device_put(batch, split)), num)
+        for batch, num in _padded(extractor, batches, len(devices))
     )
     parts, done = [], 0
     for outputs, num in _one_ahead(dispatched):
@@ -135,23 +143,23 @@ def _one_ahead(items: Iterator) -> Iterator:
 
 
 def _padded(
-    extractor: Extractor, batches: Iterable[np.ndarray]
+    extractor: Extractor, batches: Iterable[np.ndarray], multiple: int
 ) -> Iterator[tuple[np.ndarray, int]]:
     """Yields batches of one size, and how many of each are not padding."""
     first = None
-    for batch in batches:
-        batch = np.asarray(batch)
-        if first is None and len(batch):
-            first = jax.ShapeDtypeStruct(batch.shape, batch.dtype)
+    for batch in filter(len, map(np.asarray, batches)):
+        if first is None:
+            size = -(-len(batch) // multiple) * multiple
+            first = jax.ShapeDtypeStruct((size, *batch.shape[1:]), batch.dtype)
             _check_outputs(extractor, first)
-        if first and (batch.shape[1:], batch.dtype) != (first.shape[1:], first.dtype):
+        if (batch.shape[1:], batch.dtype) != (first.shape[1:], first.dtype):
             raise UserError(
                 f"examples of {_kind(first)} and of {_kind(batch)} in one set: "
                 "convert them to one shape and type"
             )
-        for start in range(0, len(batch), first.shape[0] if first else 1):
-            part = batch[start : start + first.shape[0]]
-            fill = [(0, first.shape[0] - len(part))] + [(0, 0)] * (part.ndim - 1)
+        for start in range(0, len(batch), size):
+            part = batch[start : start + size]
+            fill = [(0, size - len(part))] + [(0, 0)] * (part.ndim - 1)
             yield np.pad(part, fill, mode="edge"), len(part)
 
 

@@ -1,10 +1,10 @@
 """InceptionV3 as the FID knows it: 2048 features and 1008 classes of an image.
 
-It is the network of the TensorFlow graph of 2015-12-05, by which the FID
-(arXiv:1706.08500) and the Inception score (arXiv:1606.03498) are defined, with the names
-and weights of its port by pytorch-fid. It differs from the network of the paper
-(arXiv:1512.00567): average pooling does not count the padding, and the last block has
-maximum pooling in place of an average.
+It is the network of the TensorFlow graph of 2015-12-05, which defines the FID
+(arXiv:1706.08500) and the Inception score (arXiv:1606.03498). Weights have the names of
+its port by pytorch-fid. It differs from the network of the paper (arXiv:1512.00567):
+average pooling does not count the padding, and the last block has maximum pooling in
+place of an average.
 
 Batch normalisation is folded into the convolutions when weights are loaded.
 """

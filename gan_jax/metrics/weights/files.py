@@ -74,7 +74,8 @@ def _safetensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """Returns the tensors and the metadata of a file."""
     try:
         with safe_open(path, "np") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}
+            names = file.keys()
+            tensors = {name: file.get_tensor(name) for name in names}
             return tensors, file.metadata() or {}
     except (SafetensorError, OSError, TypeError, ValueError) as error:
         raise UserError(

@@ -13,11 +13,10 @@ public weights of Inception are. Both are described in `torch/serialization.py`.
 import dataclasses
 import io
 import math
-import os
 import pickletools
 import zipfile
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
@@ -64,10 +63,8 @@ def read(path: str | Path) -> dict[str, np.ndarray]:
       UserError: the file is damaged, or holds something else or more.
     """
     try:
-        with open(path, "rb") as file:
-            is_zip = file.read(len(ZIP)) == ZIP
-            file.seek(0)
-            return (_read_zip if is_zip else _read_legacy)(file)
+        content = Path(path).read_bytes()
+        return (_read_zip if content.startswith(ZIP) else _read_legacy)(content)
     except Refused as error:
         raise UserError(
             f"{path} is refused: it holds {error}, and only a dict of tensors is read"
@@ -173,7 +170,7 @@ class _Machine:
     def __init__(self):
         self.storages: dict[str, _Storage] = {}
 
-    def run(self, file: BinaryIO) -> Any:
+    def run(self, file: io.BytesIO) -> Any:
         """Returns what the next pickle in the file describes."""
         self._stack, self._below, self._memo = [], [], {}
         for opcode, argument, _ in pickletools.genops(file):
@@ -282,8 +279,8 @@ _ACTIONS = {
 # --- The two formats ----------------------------------------------------------------
 
 
-def _read_zip(file: BinaryIO) -> dict[str, np.ndarray]:
-    with zipfile.ZipFile(file) as archive:
+def _read_zip(content: bytes) -> dict[str, np.ndarray]:
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
         members = archive.infolist()
         if any(member.compress_type != zipfile.ZIP_STORED for member in members):
             raise Refused("compressed members")
@@ -297,14 +294,14 @@ def _read_zip(file: BinaryIO) -> dict[str, np.ndarray]:
             raise Refused("numbers that are not little-endian")
         machine = _Machine()
         found = machine.run(io.BytesIO(archive.read(f"{root}data.pkl")))
-        _check_size(machine, file)
+        _check_size(machine, content)
         for key, storage in machine.storages.items():
             storage.fill(archive.read(f"{root}data/{key}"))
     return _arrays(found)
 
 
-def _read_legacy(file: BinaryIO) -> dict[str, np.ndarray]:
-    machine = _Machine()
+def _read_legacy(content: bytes) -> dict[str, np.ndarray]:
+    file, machine = io.BytesIO(content), _Machine()
     machine.run(file)  # the magic number
     if machine.run(file) != _PROTOCOL:
         raise Refused("an unknown version of the format")
@@ -313,7 +310,7 @@ def _read_legacy(file: BinaryIO) -> dict[str, np.ndarray]:
     found, keys = machine.run(file), machine.run(file)
     if sorted(keys) != sorted(machine.storages):
         raise ValueError("the list of storages is another one")
-    _check_size(machine, file)
+    _check_size(machine, content)
     for key in keys:
         storage = machine.storages[key]
         if int.from_bytes(file.read(8), "little") != storage.size:
@@ -322,16 +319,16 @@ def _read_legacy(file: BinaryIO) -> dict[str, np.ndarray]:
     return _arrays(found)
 
 
-def _check_size(machine: _Machine, file: BinaryIO) -> None:
+def _check_size(machine: _Machine, content: bytes) -> None:
     """Checks that all storages fit into the file, before memory is allocated."""
     total = sum(storage.nbytes for storage in machine.storages.values())
-    if total > os.fstat(file.fileno()).st_size:
+    if total > len(content):
         raise ValueError("it is shorter than its tensors")
 
 
 def _arrays(found: Any) -> dict[str, np.ndarray]:
     if type(found) is not dict:
-        raise Refused(f"a {type(found).__name__.strip('_').lower()}")
+        raise Refused(f"the type {type(found).__name__.strip('_').lower()}")
     for name, tensor in found.items():
         if type(tensor) is not _Tensor:
             raise Refused(f"{name!r}, which is no tensor")

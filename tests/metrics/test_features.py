@@ -1,0 +1,189 @@
+
+import jax
+import numpy as np
+import pytest
+
+from gan_jax.errors import UserError
+from gan_jax.metrics.features import inception, pixels
+from gan_jax.metrics.features.extractor import (
+    Extractor,
+    Outputs,
+    extract,
+    load_extractor,
+)
+from gan_jax.metrics.weights import files
+from gan_jax.metrics.weights.files import Weights
+
+IMAGES = np.random.default_rng(0).integers(0, 256, (10, 4, 5, 3), np.uint8)
+
+
+def test_pixels_and_stored_values():
+    found = extract(load_extractor("pixels"), [IMAGES])
+    np.testing.assert_allclose(found.features, IMAGES.reshape(10, -1) / 255, rtol=1e-6)
+    assert found.features.dtype == np.float32
+    assert found.logits is None
+    points = np.linspace(-3, 3, 20, dtype="f4").reshape(10, 2)
+    found = extract(load_extractor("identity"), [points]).features
+    np.testing.assert_array_equal(found, points, strict=True)
+    with pytest.raises(UserError, match="these are float32: use 'identity'"):
+        extract(load_extractor("pixels"), [points])
+
+
+@pytest.mark.parametrize("sizes", [(10,), (3, 3, 3, 1), (1, 9), (4, 0, 6), (0, 7, 3)])
+def test_sizes_of_batches_do_not_matter(sizes):
+    done, traced = [], []
+
+    def apply(variables, x):
+        traced.append(x.shape)
+        return Outputs(*pixels.load().apply(variables, x)[:1], x.sum((1, 2)))
+
+    batches = np.split(IMAGES, np.cumsum(sizes)[:-1])
+    mine = Extractor("mine", "1", "", "FD-mine", {}, apply)
+    found = extract(mine, iter(batches), done.append)
+    whole = extract(load_extractor("pixels"), [IMAGES])
+    np.testing.assert_array_equal(found.features, whole.features)
+    np.testing.assert_array_equal(found.logits, IMAGES.sum((1, 2), dtype="f4"))
+    assert done[-1] == 10
+    assert len(set(traced)) == 1, "one program"
+
+
+def test_what_cannot_be_extracted():
+    every = load_extractor("identity")
+    for batches in ([], [IMAGES[:0]]):
+        with pytest.raises(UserError, match="there are no examples"):
+            extract(every, batches)
+    with pytest.raises(UserError, match="of 4x5x3 uint8 and of 4x5x1 uint8 in one set"):
+        extract(every, [IMAGES, IMAGES[..., :1]])
+    flat = Extractor("flat", "1", "", "FD", {}, lambda _, x: Outputs(x.sum((1, 2)), x))
+    with pytest.raises(UserError, match="must be \\[n, k\\]"):
+        extract(flat, [IMAGES])
+
+
+MINE = """
+from gan_jax.metrics.features.extractor import Extractor, Outputs
+
+def mean(scale=1.0):
+    apply = lambda variables, x: Outputs(scale * x.mean((1, 2)), None)
+    return Extractor("mean", "1", "", "FD-mean", {}, apply)
+
+load = mean
+number = 3
+
+def nothing():
+    pass
+
+def broken():
+    raise OSError("no disk")
+"""
+
+
+def test_extractors_of_the_user(tmp_path):
+    file = tmp_path / "mine.py"
+    file.write_text(MINE)
+    for name, scale in (("", 1), (":mean", 1), (":mean(scale=2.0)", 2)):
+        found = extract(load_extractor(f"{file}{name}"), [IMAGES]).features
+        np.testing.assert_allclose(found, scale * IMAGES.mean((1, 2)), rtol=1e-5)
+    for name, message in {
+        f"{file}:number": "is no function that returns an Extractor",
+        f"{file}:nothing": "returns a NoneType, not an Extractor",
+        f"{file}:broken": "OSError: no disk",
+        f"{file}:mean(size=3)": "unknown option .* 'size'.*scale",
+        f"{file}:means": "did you mean 'mean'",
+        "pixel": "unknown feature extractor 'pixel'; did you mean 'pixels'",
+        "extractor": "unknown feature extractor 'extractor'",
+        "inception(resize='bicubic')": "unknown resize .* 'bicubic'",
+    }.items():
+        with pytest.raises(UserError, match=message):
+            load_extractor(name)
+    with pytest.raises(UserError, match=r"unknown option .* 'weights'"):
+        load_extractor("pixels", "some.pth")
+
+
+# Inception.
+
+
+def inception_weights(**changed):
+    """Returns weights that cost no memory, with some tensors changed."""
+    shapes = {}
+    for name, shape in inception._layers().items():
+        shapes |= inception._named(name, shape)
+    tensors = {k: np.broadcast_to(np.float32(1), shape) for k, shape in shapes.items()}
+    return Weights(tensors | changed, "", "w.pth")
+
+
+def test_inception_is_the_published_network():
+    shapes = {k: x.shape for k, x in inception_weights().tensors.items()}
+    assert len(shapes) == 94 * 5 + 2
+    assert sum(np.prod(shape) for shape in shapes.values()) == 23_885_392
+    assert shapes["Mixed_6b.branch7x7_2.conv.weight"] == (128, 128, 1, 7)
+    assert shapes["Mixed_7c.branch3x3dbl_3b.conv.weight"] == (384, 384, 3, 1)
+
+
+def test_inception_outputs():
+    ignored = {"Mixed_5b.branch1x1.bn.num_batches_tracked": np.int64(3)}
+    params = inception.converted(inception_weights(**ignored))
+    image = jax.ShapeDtypeStruct((1, 299, 299, 3), "f4")
+    expected = jax.eval_shape(inception.InceptionV3().init, jax.random.key(0), image)
+    shapes = jax.tree.map(lambda x: (x.shape, x.dtype), (params, expected["params"]))
+    assert shapes[0] == shapes[1]
+    resize = inception.resizes.tensorflow1
+    for stored in ((2, 28, 28, 1), (2, 40, 30, 3)):
+        found = jax.eval_shape(
+            lambda x: inception._apply(
+                inception.InceptionV3(False), resize, {"params": params}, x
+            ),
+            jax.ShapeDtypeStruct(stored, "uint8"),
+        )
+        assert [x.shape for x in found] == [(2, 2048), (2, 1008)]
+    for shape, kind in (((2, 28, 28, 2), "u1"), ((2, 2), "f4"), ((2, 8, 8, 3), "f4")):
+        with pytest.raises(UserError, match="are of uint8 images"):
+            inception._apply(None, resize, {}, np.zeros(shape, kind))
+
+
+def test_batch_normalisation_is_folded():
+    random = np.random.default_rng(1)
+    tensors = {
+        "a.conv.weight": random.normal(size=(4, 2, 3, 5)),
+        **{f"a.bn.{k}": random.normal(size=4) for k in ("weight", "bias")},
+        "a.bn.running_mean": random.normal(size=4),
+        "a.bn.running_var": random.uniform(0.1, 2, 4),
+    }
+    weight, scale, bias, mean, variance = tensors.values()
+    folded = inception._folded(tensors, "a")
+    x = random.normal(size=(3, 5, 2))  # a window
+    y = np.einsum("hwi,oihw->o", x, weight)
+    expected = (y - mean) / np.sqrt(variance + 1e-3) * scale + bias
+    found = np.einsum("hwi,hwio->o", x, folded["kernel"]) + folded["bias"]
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+def test_weights_of_another_network():
+    some, wrong = np.ones(3, "f4"), np.ones((1000, 2048), "f4")
+    nan = np.full(1008, np.nan, "f4")
+    for changed, message in (
+        ({"AuxLogits.fc.bias": some}, "it also has 'AuxLogits.fc.bias'"),
+        ({"fc.weight": wrong}, r"'fc.weight' is float32 \[1000, 2048\] in place of"),
+        ({"fc.bias": np.ones(1008, int)}, "'fc.bias' is int64"),
+        ({"fc.bias": nan}, "w.pth is damaged: 'fc.bias' has NaN or inf"),
+    ):
+        with pytest.raises(UserError, match=message):
+            inception.converted(inception_weights(**changed))
+    lacking = inception_weights()
+    for name in ("fc.bias", "fc.weight", "Mixed_5b.branch1x1.bn.bias"):
+        del lacking.tensors[name]
+    lacks = "it lacks 'Mixed_5b.branch1x1.bn.bias', 'fc.bias', 'fc.weight'"
+    with pytest.raises(UserError, match=lacks):
+        inception.converted(lacking)
+
+
+def test_name_of_the_distance(monkeypatch):
+    public = inception_weights()._replace(sha256=inception.PUBLIC.sha256)
+    monkeypatch.setattr(files, "public", lambda source: public)
+    monkeypatch.setattr(files, "read", lambda path: public._replace(sha256="1"))
+    monkeypatch.setattr(inception, "converted", lambda weights: {})
+    assert load_extractor("inception").distance == "FID"
+    clean = load_extractor("inception(resize='clean')")
+    assert clean.distance == "clean-FID"
+    assert clean.version != load_extractor("inception").version
+    assert load_extractor("inception", "own.pth").distance == "FD-inception"
+    assert load_extractor("inception", "own.pth").checksum == "1"
