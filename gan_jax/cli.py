@@ -7,7 +7,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 from absl import app, flags, logging
@@ -131,6 +131,50 @@ def _joined(error: Exception) -> str:
 def workdir_flag() -> flags.FlagHolder:
     """Defines `--workdir=DIR`, once for all commands that have it."""
     return flags.DEFINE_string("workdir", "", "The run's folder, such as runs/first.")
+
+
+class RunFlags(NamedTuple):
+    """The flags of commands that open a run."""
+
+    workdir: flags.FlagHolder
+    step: flags.FlagHolder
+    replica: flags.FlagHolder
+    num: flags.FlagHolder
+    seed: flags.FlagHolder
+    model: flags.FlagHolder
+    optimizer: flags.FlagHolder
+
+
+@functools.cache
+def run_flags() -> RunFlags:
+    """Defines the flags that open a run, once for all commands that have them."""
+    return RunFlags(
+        workdir=workdir_flag(),
+        step=flags.DEFINE_integer(
+            "step", None, "The step of the checkpoint; default: newest."
+        ),
+        replica=flags.DEFINE_integer("replica", None, "The replica; the first is 0."),
+        num=flags.DEFINE_integer(
+            "num", None, "How many examples to draw; by default as many as are needed."
+        ),
+        seed=flags.DEFINE_integer("seed", 0, "The seed from which latents are drawn."),
+        model=flags.DEFINE_string(
+            "model",
+            None,
+            "The file of the run's model, if it is your own; its code is run.",
+        ),
+        optimizer=flags.DEFINE_list(
+            "optimizer",
+            [],
+            "The FILE:NAME of the run's optimizers, if they are not from optax.",
+        ),
+    )
+
+
+@functools.cache
+def json_flag() -> flags.FlagHolder:
+    """Defines `--json`, once for all commands that have it."""
+    return flags.DEFINE_bool("json", False, "Print JSON, one object a line.")
 
 
 def config_flag() -> flags.FlagHolder:

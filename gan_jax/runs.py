@@ -17,7 +17,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from absl import flags
 from flax.traverse_util import flatten_dict
 from rich.console import Console
 from rich.table import Table
@@ -28,7 +27,7 @@ from gan_jax import config as config_lib
 from gan_jax.errors import UserError, printable
 from gan_jax.run import progress, workdir, writers
 
-JSON = flags.DEFINE_bool("json", False, "Print one JSON object a line.")
+JSON = cli.json_flag()
 
 # What tells which of two runs is better; the losses, which do not, come last.
 _METRICS = ("d_real", "d_fake", "critic_real", "critic_fake", "modes", "quality")

@@ -31,10 +31,7 @@ from gan_jax.run import pictures, sampling, workdir
 from gan_jax.run.files import write_file
 from gan_jax.run.restore import load
 
-WORKDIR = cli.workdir_flag()
-NUM = flags.DEFINE_integer(
-    "num", None, "How many examples to draw; by default enough for a square grid."
-)
+WORKDIR, STEP, REPLICA, NUM, SEED, MODEL, OPTIMIZER = cli.run_flags()
 OUT = flags.DEFINE_string(
     "out", None, "The PNG file to write; by default one in WORKDIR/drawn."
 )
@@ -48,15 +45,8 @@ FRAMES = flags.DEFINE_integer(
     "frames", None, "Number of frames of the video; by default one second per latent."
 )
 FPS = flags.DEFINE_integer("fps", 25, "Frames per second of the video.")
-SEED = flags.DEFINE_integer("seed", 0, "The seed from which latents are drawn.")
 SEEDS = flags.DEFINE_string(
     "seeds", None, "Draw one example for each of these seeds, e.g. 0-99 or 3,7,10-20."
-)
-REPLICA = flags.DEFINE_integer(
-    "replica", 0, "The replica to sample from; the first is 0."
-)
-STEP = flags.DEFINE_integer(
-    "step", None, "The step of the checkpoint; default: newest."
 )
 LABELS = flags.DEFINE_list(
     "labels",
@@ -76,16 +66,6 @@ TRUNCATION = flags.DEFINE_float(
     "truncation",
     1.0,
     "Draw latents from the central part of the prior with this probability.",
-)
-MODEL = flags.DEFINE_string(
-    "model",
-    None,
-    "The file of the run's model, if it is your own; its code is run.",
-)
-OPTIMIZER = flags.DEFINE_list(
-    "optimizer",
-    [],
-    "The FILE:NAME of the run's optimizers, if they are not from optax.",
 )
 
 _EXCLUSIVE = (
@@ -107,9 +87,8 @@ def main() -> None:
     """Runs the command."""
     _check_flags()
     seeds = sampling.parse_seeds(SEEDS.value) if SEEDS.value is not None else None
-    gan, state = load(
-        WORKDIR.value, STEP.value, REPLICA.value, MODEL.value, OPTIMIZER.value
-    )
+    replica = REPLICA.value or 0
+    gan, state = load(WORKDIR.value, STEP.value, replica, MODEL.value, OPTIMIZER.value)
     _check_run(gan)
     choices = sampling.conditions(gan, LABELS.value, CONDITION.value)
     frames = _frames(seeds)
@@ -125,7 +104,7 @@ def main() -> None:
     else:
         captions = sampling.captions(gan.condition, condition) if CAPTIONS.value else ()
         path, what = _write_file(gan, examples, columns, frames, captions, state.step)
-    print(f"{path}: {what}, step {state.step}, replica {REPLICA.value}")
+    print(f"{path}: {what}, step {state.step}, replica {replica}")
 
 
 # --- What is drawn ------------------------------------------------------------------
