@@ -12,7 +12,10 @@ setup(
     long_description_content_type="text/markdown",
     python_requires=">=3.11",
     packages=find_packages(include=["gan_jax", "gan_jax.*"]),
-    package_data={"gan_jax.data": ["mnist_sample/*"]},
+    package_data={
+        "gan_jax.data": ["mnist_sample/*"],
+        "gan_jax.metrics.features": ["*.safetensors"],
+    },
     install_requires=[
         "absl-py>=2.1",
         "flax>=0.12",
