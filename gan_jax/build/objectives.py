@@ -191,7 +191,7 @@ def build_penalties(text: str) -> tuple[tuple[Penalty, ...], tuple[Constraint, .
       UserError: there is no such name or setting, a value is out of its range, or a
         term asks for an unknown name.
     """
-    found = list(_terms(text, (Penalty, Constraint), penalties))
+    found = list(terms_of(text, (Penalty, Constraint), penalties))
     return (
         tuple(term for term in found if isinstance(term, Penalty)),
         tuple(term for term in found if isinstance(term, Constraint)),
@@ -204,7 +204,7 @@ def build_augment(text: str) -> tuple[Augmentation, ...]:
     Raises:
       UserError: there is no such name or setting, or a term asks for an unknown name.
     """
-    return tuple(_terms(text, (Augmentation,), augment))
+    return tuple(terms_of(text, (Augmentation,), augment))
 
 
 def build_step(text: str) -> Dynamics:
@@ -218,8 +218,19 @@ def build_step(text: str) -> Dynamics:
     return dataclasses.replace(found, name=names.short(name))
 
 
-def _terms(text: str, kinds: tuple[type[Term], ...], home: ModuleType) -> Iterator:
-    """Yields the terms of a text; a plain function is one of the first kind."""
+def terms_of(
+    text: str, kinds: tuple[type[Term], ...], home: ModuleType
+) -> Iterator[Term]:
+    """Yields the terms of a text; a plain function is one of the first kind.
+
+    Args:
+      text: names with settings, such as 'r1(weight=5), lecam'.
+      kinds: which types of term they may be.
+      home: the module that holds ours.
+
+    Raises:
+      UserError: a name is unknown or given twice, or its settings do not fit.
+    """
     seen = set()
     for name, settings in names.parse_calls(text):
         term = _term(name, kinds, home).with_settings(**settings)

@@ -352,35 +352,45 @@ class Dynamics(Term):
 
 def penalty(function: Callable | None = None, **options):
     """Makes a `Penalty` of a function: `@penalty`, or `@penalty(weight=0.3)`."""
-    return _decorated(Penalty, function, options)
+    return decorated(Penalty, function, options)
 
 
 def constraint(function: Callable | None = None, **options):
     """Makes a `Constraint` of a function."""
-    return _decorated(Constraint, function, options)
+    return decorated(Constraint, function, options)
 
 
 def augmentation(function: Callable | None = None, **options):
     """Makes an `Augmentation` of a function."""
-    return _decorated(Augmentation, function, options)
+    return decorated(Augmentation, function, options)
 
 
 def family(function: Callable) -> Family:
     """Makes a `Family` of a function."""
-    return _decorated(Family, function, {})
+    return decorated(Family, function, {})
 
 
 def transform(function: Callable) -> Transform:
     """Makes a `Transform` of a function."""
-    return _decorated(Transform, function, {})
+    return decorated(Transform, function, {})
 
 
 def dynamics(function: Callable | None = None, **options):
     """Makes a `Dynamics` of a function."""
-    return _decorated(Dynamics, function, options)
+    return decorated(Dynamics, function, options)
 
 
-def _decorated(kind: type[Term], function: Callable | None, options: dict[str, Any]):
+def decorated(kind: type[Term], function: Callable | None, options: dict[str, Any]):
+    """Makes a term of a function, or a decorator that does.
+
+    Args:
+      kind: of the term.
+      function: that is decorated; None for `@decorator(...)`.
+      options: fields of the kind.
+
+    Raises:
+      UserError: there is no such option.
+    """
     decorator = f"@{kind.__name__.lower()}"
     if function is not None and not callable(function):
         raise UserError(f"{decorator}({function!r}): write its options as NAME=VALUE")
@@ -388,7 +398,7 @@ def _decorated(kind: type[Term], function: Callable | None, options: dict[str, A
     for name in options.keys() - valid:
         raise unknown(f"option of {decorator}", name, valid)
     if function is None:
-        return lambda function: _decorated(kind, function, options)
+        return lambda function: decorated(kind, function, options)
     return kind(function=function, name=function.__name__, **options)
 
 

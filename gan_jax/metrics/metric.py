@@ -1,0 +1,149 @@
+"""The type of a metric: what it may ask for, and what it returns.
+
+A metric is a function `(real, fake) -> value` of the features of two sets of examples,
+under the decorator `@metric`, and is named like a penalty: `kid(subsets=50)`.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+
+from gan_jax.errors import UserError
+from gan_jax.objective.terms import Term, decorated
+
+
+class Value(NamedTuple):
+    """A result.
+
+    Attributes:
+      value: the number.
+      stderr: its standard error; None where the metric has none.
+    """
+
+    value: float
+    stderr: float | None = None
+
+
+class Comparison(NamedTuple):
+    """What a metric may ask for by name.
+
+    Attributes:
+      real: `[n, k]`, features of the reference.
+      fake: `[m, k]`, features of the samples.
+      real_logits: `[n, classes]`, of the extractor's classifier; None if it has none.
+      fake_logits: `[m, classes]`, likewise.
+      real_labels: `[n]`, the classes of the reference; None without classes.
+      fake_labels: `[m]`, the classes that the samples were made for; None without.
+      real_examples: `[n, *shape]`, as stored; None if only features are known.
+      fake_examples: `[m, *shape]`, likewise.
+      test: `[l, k]`, features of examples that were not trained on; None without.
+      test_examples: `[l, *shape]`, as stored; None if only features are known.
+      test_labels: `[l]`, their classes; None without classes.
+      traverse: a function, latents `[batch, size]` to the features of what G makes of
+        them, not rounded as stored images are; jittable. None without a run.
+      latent: the prior, a `Latent`; None without a run.
+      source: of the data; None without.
+      seed: for what the metric draws.
+    """
+
+    real: np.ndarray
+    fake: np.ndarray
+    real_logits: np.ndarray | None = None
+    fake_logits: np.ndarray | None = None
+    real_labels: np.ndarray | None = None
+    fake_labels: np.ndarray | None = None
+    real_examples: np.ndarray | None = None
+    fake_examples: np.ndarray | None = None
+    test: np.ndarray | None = None
+    test_examples: np.ndarray | None = None
+    test_labels: np.ndarray | None = None
+    traverse: Callable | None = None
+    latent: Any = None
+    source: Any = None
+    seed: int = 0
+
+
+# What to do where the other side of a comparison lacks what a metric asks for.
+_LACKS = {
+    "real_logits": "an extractor with a classifier, such as inception or mnist_lenet",
+    "real_labels": "data with classes",
+    "fake_labels": "samples with classes: a conditional run",
+    "real_examples": "examples, not features alone",
+    "test": "a test split of the data",
+    "latent": "a run that draws latents, not a set of samples",
+    "source": "the data of a run",
+}
+_LACKS |= {"fake_logits": _LACKS["real_logits"], "traverse": _LACKS["latent"]}
+_LACKS |= {"fake_examples": _LACKS["real_examples"], "test_labels": _LACKS["test"]}
+_LACKS |= {"test_examples": _LACKS["test"]}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Metric(Term):
+    """A comparison of samples with real examples: `(real, fake) -> value`.
+
+    The function returns a number, a pair of a number and its standard error, or several
+    of these by their names.
+
+    Attributes:
+      minimum: examples that each side must have.
+      distance: whether it is a distance of two sets, which then has a floor: that
+        between two sets of real examples.
+    """
+
+    minimum: int = 2
+    distance: bool = False
+
+    kind: ClassVar[str] = "metric"
+    key: ClassVar[str] = "metrics"
+    positional: ClassVar[tuple[str, ...]] = Comparison._fields[:2]
+    offered: ClassVar[tuple[str, ...]] = Comparison._fields[2:]
+
+    def measure(self, comparison: Comparison) -> dict[str, Value]:
+        """Returns its values by their names.
+
+        Raises:
+          UserError: a side has too few examples, or lacks what the metric asks for.
+        """
+        for side, features in (("real", comparison.real), ("fake", comparison.fake)):
+            if len(features) < self.minimum:
+                raise UserError(
+                    f"metric {self.name!r} needs at least {self.minimum} examples, and "
+                    f"there are {len(features)} {side} ones"
+                )
+        self.check({name for name in self.asks if getattr(comparison, name) is None})
+        asked = {name: getattr(comparison, name) for name in self.asks}
+        return self._named(self(*comparison[:2], **asked))
+
+    def check(self, lacking: set[str]) -> None:
+        """Checks that a comparison without these fields has what the metric needs.
+
+        Raises:
+          UserError: it lacks something; says what.
+        """
+        for name in self.asks:
+            if name in lacking:
+                raise UserError(f"metric {self.name!r} needs {_LACKS[name]}")
+
+    def _named(self, found: Any) -> dict[str, Value]:
+        if not isinstance(found, Mapping):
+            found = {self.name: found}
+        pairs = {
+            name: Value(*(one if isinstance(one, tuple) else (one,)))
+            for name, one in found.items()
+        }
+        for name, (value, _) in pairs.items():
+            if not math.isfinite(value):
+                raise UserError(f"metric {name!r} is {value}: check the examples")
+        return {
+            name: Value(float(value), None if error is None else float(error))
+            for name, (value, error) in pairs.items()
+        }
+
+
+def metric(function: Callable | None = None, **options):
+    """Makes a `Metric` of a function: `@metric`, or `@metric(distance=True)`."""
+    return decorated(Metric, function, options)

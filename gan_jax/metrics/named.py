@@ -1,0 +1,158 @@
+"""The metrics that `--metrics` and a config may name, each with its settings.
+
+Each is a line on a function of this package, which has the formula and the source.
+"""
+
+import jax
+import numpy as np
+
+from gan_jax.errors import UserError
+from gan_jax.metrics import (
+    classifier_score,
+    frechet,
+    manifolds,
+    path_length,
+)
+from gan_jax.metrics import (
+    diversity as of_diversity,
+)
+from gan_jax.metrics import (
+    inception_score as of_classes,
+)
+from gan_jax.metrics import (
+    kid as kernel,
+)
+from gan_jax.metrics import (
+    memorisation as of_memory,
+)
+from gan_jax.metrics import (
+    modes as of_modes,
+)
+from gan_jax.metrics.metric import metric
+
+
+@metric(distance=True)
+def fd(real, fake):
+    """The Fréchet distance; with the features of inception it is FID."""
+    return frechet.frechet_distance(frechet.moments(real), frechet.moments(fake))
+
+
+@metric(minimum=50)
+def fd_infinity(real, fake, *, seed, points=15):
+    """The Fréchet distance extrapolated to infinitely many samples."""
+    return frechet.frechet_infinity(frechet.moments(real), fake, points, seed=seed)
+
+
+@metric(distance=True)
+def fd_per_class(real, fake, *, real_labels, fake_labels):
+    """The mean of the Fréchet distances within each class."""
+    found = frechet.frechet_per_class(real, real_labels, fake, fake_labels)
+    return float(np.mean(list(found.values())))
+
+
+@metric(distance=True)
+def kid(real, fake, *, subsets=100, size=None):
+    """The kernel distance; its ± is the spread over subsets, by their number's root."""
+    mean, spread = kernel.kid(real, fake, subsets, size)
+    return mean, spread / np.sqrt(subsets)
+
+
+@metric(minimum=10)
+def inception_score(real, fake, *, fake_logits, splits=10):
+    """The Inception score, of the extractor's classifier; ± over splits."""
+    mean, spread = of_classes.inception_score(fake_logits, splits)
+    return mean, spread / np.sqrt(splits)
+
+
+@metric(minimum=6, distance=True)
+def prdc(real, fake, *, k=3, dense_k=5):
+    """Precision, recall, density and coverage."""
+    return manifolds.manifolds(real, fake, k, dense_k)._asdict()
+
+
+@metric
+def authenticity(real, fake):
+    """The share of samples that are no copies of training examples."""
+    return of_memory.authenticity(fake, real)
+
+
+@metric
+def memorisation(real, fake, *, test, seed):
+    """How much nearer samples are to the training than to the test set."""
+    return {
+        "nearer_to_training": of_memory.nearer_to_training(fake, real, test, seed),
+        "copying": of_memory.copying(fake, real, test, seed=seed),
+    }
+
+
+@metric
+def diversity(real, fake):
+    """The mean distance of two samples, and of two real examples."""
+    return {
+        "diversity": of_diversity.mean_distance(fake),
+        "diversity_of_data": of_diversity.mean_distance(real),
+    }
+
+
+@metric
+def ms_ssim(real, fake, *, real_examples, fake_examples, seed, pairs=100):
+    """The similarity of two samples of a class, and of two real examples."""
+    found = {}
+    for name, images in (
+        ("ms_ssim", fake_examples),
+        ("ms_ssim_of_data", real_examples),
+    ):
+        of_class = of_diversity.ms_ssim_diversity(images, None, pairs, seed)
+        found[name] = float(np.mean(list(of_class.values())))
+    return found
+
+
+@metric
+def ppl(real, fake, *, traverse, latent, seed, num=10_000, epsilon=1e-4):
+    """The perceptual path length, in the space of these features."""
+    if not latent.size:
+        raise UserError("metric 'ppl' needs latents; this run has latent_size 0")
+    ends = [latent.sample(key, num) for key in jax.random.split(jax.random.key(seed))]
+    return path_length.perceptual_path_length(
+        traverse, *ends, epsilon=epsilon, path=latent.interpolate
+    )
+
+
+@metric
+def modes(real, fake, *, fake_examples, source):
+    """Of a mixture: modes with samples, good samples, and the divergence over modes."""
+    centres = getattr(source, "centres", None)
+    if centres is None:
+        raise UserError("metric 'modes' needs a mixture, such as data.name=ring")
+    found = of_modes.coverage(fake_examples, centres, source.scale)
+    nearest = of_modes.nearest_modes(fake_examples, centres)
+    return found._asdict() | {
+        "reverse_kl": of_modes.reverse_kl(nearest, len(centres)),
+    }
+
+
+@metric(minimum=100)
+def cas(
+    real,
+    fake,
+    *,
+    real_examples,
+    real_labels,
+    fake_examples,
+    fake_labels,
+    test_examples,
+    test_labels,
+    seed,
+    steps=2000,
+):
+    """The classifier accuracy score: trained on samples, on real examples, on both."""
+    sets = (
+        classifier_score.Labelled(*one)
+        for one in (
+            (fake_examples, fake_labels),
+            (real_examples, real_labels),
+            (test_examples, test_labels),
+        )
+    )
+    found = classifier_score.classifier_score(*sets, steps=steps, seed=seed)
+    return {"cas": found.fake, "cas_of_data": found.real, "cas_of_both": found.both}
