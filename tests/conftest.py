@@ -23,6 +23,7 @@ def compilation_cache(tmp_path_factory):
     """One cache for all workers: like programs are compiled once."""
     folder = str(tmp_path_factory.getbasetemp().parent / "cache")
     os.environ["JAX_COMPILATION_CACHE_DIR"] = folder  # for the commands tests start
+    os.environ["XDG_CACHE_HOME"] = folder  # where features of data are kept
     jax.config.update("jax_compilation_cache_dir", folder)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 
@@ -56,7 +57,7 @@ def images(tmp_path_factory):
 # fork and run a command, or to wait for one that it has forked. The answer is a line.
 FORKS = """
 import json, os, resource, sys, traceback
-import gan_jax.check, gan_jax.runs, gan_jax.sample, gan_jax.train
+import gan_jax.check, gan_jax.evaluate, gan_jax.runs, gan_jax.sample, gan_jax.train
 from gan_jax import cli
 
 def child(module, args, env, out, err):

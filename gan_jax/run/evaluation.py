@@ -1,0 +1,310 @@
+"""Measures a generator, or two sets of examples, by metrics of their features."""
+
+import contextlib
+import hashlib
+import io
+import os
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jax import Array
+
+from gan_jax.algorithm.gan import GAN
+from gan_jax.algorithm.keys import purpose_key
+from gan_jax.algorithm.players import generate
+from gan_jax.algorithm.spaces import Classes, Images, Points, Space
+from gan_jax.algorithm.state import TrainState
+from gan_jax.build.objectives import terms_of
+from gan_jax.errors import UserError
+from gan_jax.metrics import named
+from gan_jax.metrics.features.extractor import Extractor, Outputs, extract
+from gan_jax.metrics.metric import Comparison, Metric
+from gan_jax.run import sampling
+from gan_jax.run.files import write_file
+
+MOST = 50_000  # examples of each side, as is usual for FID
+_BATCH = 256
+Progress = Callable[[int], None]
+
+
+class Side(NamedTuple):
+    """One of two sets of examples.
+
+    Attributes:
+      name: where they are from.
+      outputs: what the extractor makes of them.
+      examples: `[n, *shape]` as stored; None if only features are known.
+      labels: `[n]`, their classes; None without.
+    """
+
+    name: str
+    outputs: Outputs
+    examples: np.ndarray | None = None
+    labels: np.ndarray | None = None
+
+
+class Result(NamedTuple):
+    """What a metric found.
+
+    Attributes:
+      value: the number, the mean over repetitions.
+      stderr: its standard error; None if there is none.
+      floor: what it is between two sets of real examples; None if it is no distance.
+    """
+
+    value: float
+    stderr: float | None
+    floor: float | None
+
+
+def build_metrics(text: str) -> tuple[Metric, ...]:
+    """Returns the metrics that a text names, such as 'fd, kid(subsets=50)'.
+
+    Raises:
+      UserError: there is none, a name is unknown, or its settings do not fit.
+    """
+    found = tuple(terms_of(text, (Metric,), named))
+    if not found:
+        raise UserError("there is no metric: name one, such as --metrics=fd")
+    return found
+
+
+def default_extractor(space: Space) -> str:
+    """Returns the name of the extractor that suits examples best."""
+    if isinstance(space, Points):
+        return "identity"
+    if isinstance(space, Images):
+        return "mnist_lenet" if space.shape == (28, 28, 1) else "inception"
+    return "pixels"
+
+
+# --- The two sides ------------------------------------------------------------------
+
+
+def real_examples(source: Any, num: int) -> tuple[np.ndarray, np.ndarray | None]:
+    """Returns at most `num` real examples and their conditions, as stored.
+
+    They are all of the source, or if it has more, a random choice that is always the
+    same; of a density, `num` draws.
+    """
+    if hasattr(source, "sample"):
+        drawn = jax.jit(source.sample, static_argnums=1)(jax.random.key(0), num)
+        drawn = jax.tree.map(np.asarray, drawn)
+        return drawn["example"], drawn.get("condition")
+    indices = np.arange(len(source))
+    if num < len(source):
+        chosen = np.random.default_rng(0).choice(len(source), num, replace=False)
+        indices = np.sort(chosen)
+    if hasattr(source, "examples"):
+        conditions = source.conditions
+        told = None if conditions is None else np.asarray(conditions)[indices]
+        return np.asarray(source.examples)[indices], told
+    entries = [source[int(i)] for i in indices]
+    examples = np.stack([entry["example"] for entry in entries])
+    if "condition" not in entries[0]:
+        return examples, None
+    return examples, np.stack([entry["condition"] for entry in entries])
+
+
+def samples(
+    gan: GAN, state: TrainState, num: int, seed: int, conditions: np.ndarray | None
+) -> Iterator[np.ndarray]:
+    """Yields what the averaged generator makes, as stored, a batch at a time.
+
+    Args:
+      gan: the static half.
+      state: the array half, of one replica.
+      num: how many.
+      seed: of the latents.
+      conditions: `[num, ...]`, None without a condition.
+    """
+    latents, key = latents_of(gan, num, seed)
+    return sampling.drawn(gan, state, latents, conditions, jax.random.split(key, num))
+
+
+def latents_of(gan: GAN, num: int, seed: int) -> tuple[Array, Array]:
+    """Returns the latents that a generator is measured with, and a key for it."""
+    key = purpose_key(jax.random.key(seed), 0, "evaluation")
+    return gan.latent.sample(key, num), purpose_key(key, 0, "networks")
+
+
+def conditions_of(gan: GAN, num: int, real: np.ndarray | None) -> np.ndarray | None:
+    """Returns the conditions of `num` samples: each class in turn, or those of reals.
+
+    Raises:
+      UserError: the samples need conditions, and the data have none.
+    """
+    if gan.condition is None:
+        return None
+    if isinstance(gan.condition, Classes):
+        return np.arange(num, dtype=np.int32) % gan.condition.num_classes
+    if real is None:
+        raise UserError("the run's generator needs conditions, and the data have none")
+    return real[np.arange(num) % len(real)]
+
+
+def traverse(
+    extractor: Extractor, gan: GAN, state: TrainState
+) -> Callable[[Array], Array] | None:
+    """Returns a function from latents to features, without rounding to stored values.
+
+    There is none where the generator needs a condition.
+    """
+    if gan.condition is not None:
+        return None
+
+    def features(latents: Array) -> Array:
+        examples, _ = generate(gan, state.ema, latents, train=False)
+        if gan.example.bounds is not None:
+            low, high = gan.example.bounds
+            examples = 255 * (examples - low) / (high - low)
+        return extractor.apply(extractor.variables, examples).features
+
+    return features
+
+
+def side(
+    extractor: Extractor,
+    name: str,
+    batches: Iterator[np.ndarray],
+    labels: np.ndarray | None = None,
+    progress: Progress | None = None,
+) -> Side:
+    """Extracts the features of examples `[batch, *shape]`, as stored."""
+    kept: list[np.ndarray] = []
+
+    def kept_too():
+        for batch in batches:
+            kept.append(batch)
+            yield batch
+
+    outputs = extract(extractor, kept_too(), progress)
+    return Side(name, outputs, np.concatenate(kept), labels)
+
+
+def batches_of(examples: np.ndarray) -> Iterator[np.ndarray]:
+    """Yields examples a batch at a time."""
+    for start in range(0, len(examples), _BATCH):
+        yield examples[start : start + _BATCH]
+
+
+def reference(
+    extractor: Extractor,
+    source: Any,
+    num: int,
+    progress: Progress | None = None,
+) -> tuple[Side, np.ndarray | None]:
+    """Returns at most `num` real examples with their features, and their conditions.
+
+    The features are kept in the user's cache folder for the next time.
+    """
+    examples, conditions = real_examples(source, num)
+    info = source.info
+
+    def make() -> Outputs:
+        return extract(extractor, batches_of(examples), progress)
+
+    about = f"{info.name} {info.fingerprint} {len(examples)}"
+    outputs = cached(extractor, about, make)
+    labels = conditions if isinstance(info.condition, Classes) else None
+    return Side(info.name, outputs, examples, labels), conditions
+
+
+def cached(extractor: Extractor, data: str, make: Callable[[], Outputs]) -> Outputs:
+    """Returns features of a reference, from the user's cache folder if they are there.
+
+    Args:
+      extractor: of the features.
+      data: all that determines the examples, as text.
+      make: extracts them.
+    """
+    about = repr((extractor.name, extractor.version, extractor.checksum, data))
+    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    digest = hashlib.sha256(about.encode()).hexdigest()[:24]
+    file = home / "gan_jax" / "features" / f"{digest}.npz"
+    try:
+        with np.load(file, allow_pickle=False) as kept:
+            return Outputs(kept["features"], kept.get("logits"))
+    except Exception:  # it is not there, or damaged
+        outputs = make()
+    buffer, arrays = io.BytesIO(), outputs._asdict()
+    np.savez(buffer, **{name: x for name, x in arrays.items() if x is not None})
+    with contextlib.suppress(OSError):  # a full disk costs time, and no more
+        write_file(file, buffer.getvalue())
+    return outputs
+
+
+# --- The comparison -----------------------------------------------------------------
+
+
+def compare(
+    metrics: Sequence[Metric],
+    real: Side,
+    fakes: Sequence[Side],
+    test: Side | None = None,
+    floor: bool = True,
+    **offered: Any,
+) -> dict[str, Result]:
+    """Measures how samples compare with real examples.
+
+    Args:
+      metrics: to measure.
+      real: the reference.
+      fakes: repetitions of the samples, from other seeds.
+      test: real examples that were not trained on, if there are any.
+      floor: whether distances are also measured between real examples: between `real`
+        and `test`, or else between two halves of `real`.
+      **offered: further fields of `Comparison`.
+
+    Returns:
+      The results by their names. The standard error is over repetitions if there are
+      several, else the metric's own.
+
+    Raises:
+      UserError: a metric lacks what it needs.
+    """
+    if test is not None:
+        offered |= {"test": test.outputs.features, "test_examples": test.examples}
+        offered["test_labels"] = test.labels
+    results = {}
+    for metric in metrics:
+        found = [metric.measure(comparison(real, fake, offered)) for fake in fakes]
+        floors = {}
+        if floor and metric.distance:
+            pair = (real, test) if test is not None else halves(real)
+            floors = metric.measure(comparison(*pair, offered))
+        for name in found[0]:
+            if name in results:
+                raise UserError(f"two metrics are called {name!r}")
+            values = np.array([one[name].value for one in found])
+            error = found[0][name].stderr
+            if len(values) > 1:
+                error = float(values.std(ddof=1) / np.sqrt(len(values)))
+            least = floors[name].value if name in floors else None
+            results[name] = Result(float(values.mean()), error, least)
+    return results
+
+
+def comparison(real: Side, fake: Side, offered: dict[str, Any]) -> Comparison:
+    """Returns what metrics of two sides may ask for."""
+    sides = {}
+    for kind, one in (("real", real), ("fake", fake)):
+        sides |= {f"{kind}_logits": one.outputs.logits, f"{kind}_labels": one.labels}
+        sides |= {f"{kind}_examples": one.examples}
+    features = real.outputs.features, fake.outputs.features
+    return Comparison(*features, **sides, **offered)
+
+
+def halves(whole: Side) -> tuple[Side, Side]:
+    """Splits a set into two at random, always in the same way."""
+    order = np.random.default_rng(0).permutation(len(whole.outputs.features))
+
+    def part(at: np.ndarray) -> Side:
+        arrays = jax.tree.map(lambda x: x[at], tuple(whole[1:]))
+        return Side(whole.name, *arrays)
+
+    first, second = np.array_split(order, 2)
+    return part(first), part(second)

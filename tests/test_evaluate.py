@@ -1,0 +1,146 @@
+"""The command that measures samples: of a run, and of two sets on disk."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+from runs import config_of
+
+from gan_jax.run.training import train
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    path = tmp_path_factory.mktemp("evaluated") / "run"
+    train(config_of("ring", num_steps=2, replicas=2), path)
+    return path
+
+
+@pytest.fixture
+def measured(forks):
+    """Returns a function from flags to what the command measured."""
+
+    def measure(*args):
+        status, out, err = forks("evaluate", "--json", *map(str, args))
+        assert status == 0, err
+        return json.loads(out)
+
+    return measure
+
+
+def features(path, mean, cov, num, **others):
+    """Writes features whose moments are those of a Gaussian, exactly."""
+    x = np.random.default_rng(num).normal(size=(num, len(mean)))
+    x -= x.mean(0)
+    x = x @ np.linalg.inv(np.linalg.cholesky(np.cov(x.T))).T
+    np.savez(path, features=x @ np.linalg.cholesky(cov).T + mean, **others)
+    return path
+
+
+def test_two_sets_of_features(measured, tmp_path):
+    """FD of two Gaussians whose covariances commute is a sum over their axes."""
+    turn = np.array([[0.6, -0.8], [0.8, 0.6]])
+    first = features(tmp_path / "a.npz", [1, 2], turn @ np.diag([4, 1]) @ turn.T, 60)
+    second = features(tmp_path / "b.npz", [3, 1], turn @ np.diag([1, 9]) @ turn.T, 70)
+    found = measured(f"--real={first}", f"--fake={second}", "--metrics=fd, kid, prdc")
+    fd = found["fd"]
+    assert fd["value"] == pytest.approx(4 + 1 + (2 - 1) ** 2 + (1 - 3) ** 2, rel=1e-6)
+    assert (fd["n_real"], fd["n_fake"], fd["stderr"]) == (60, 70, None)
+    assert 0 < fd["floor"] < 1  # two halves of the reference differ by chance
+    assert found["kid"]["stderr"] > 0
+    names = {"fd", "kid", "precision", "recall", "density", "coverage"}
+    assert found.keys() == names | {"features", "protocol", "seconds"}
+    assert found["features"]["name"] == "given"
+
+
+def images(folder, values):
+    folder.mkdir()
+    for i, pixels in enumerate(values):
+        Image.fromarray(pixels).save(folder / f"{i}.png")
+    return folder
+
+
+def test_two_folders_of_images(measured, tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (12, 28, 28), np.uint8)
+    real, fake = images(tmp_path / "real", pixels), tmp_path / "fake.npz"
+    np.savez(fake, images=pixels[::-1, :, :, None])
+    found = measured(f"--real={real}", f"--fake={fake}", "--metrics=fd, prdc")
+    assert found["features"]["name"] == "mnist_lenet"  # what suits 28x28, grey
+    assert len(found["features"]["checksum"]) == 64
+    assert found["fd"]["value"] == pytest.approx(0, abs=1e-3)
+    assert found["precision"]["value"] == found["coverage"]["value"] == 1
+
+
+def test_a_run_is_measured_with_all_its_replicas(measured, run):
+    how = f"--workdir={run}", "--num=400", "--metrics=fd, modes, diversity"
+    found = measured(*how)
+    assert measured(*how)["fd"] == found["fd"]
+    fd = found["fd"]
+    values = np.array(fd["replicas"])
+    assert fd["value"] == pytest.approx(values.mean())
+    assert fd["stderr"] == pytest.approx(abs(values[0] - values[1]) / 2)
+    assert 0 <= fd["floor"] < 0.1 < fd["value"]  # after two steps
+    assert found["protocol"]["step"] == 2
+    assert found["protocol"]["reference"] == "toy:ring"
+    assert found["diversity_of_data"]["value"] == pytest.approx(2.5, abs=0.2)
+
+    alone = measured(*how, "--replica=1", "--repeats=3")
+    assert alone["protocol"]["seeds"] == [0, 1, 2]
+    assert abs(alone["fd"]["value"] - values[1]) < 5 * alone["fd"]["stderr"]
+
+
+RING = "--workdir={run}"
+SETS = "--real={sets}/a.npz", "--fake={sets}/b.npz"
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        ([], "give --workdir=DIR, or --real=PATH and --fake=PATH"),
+        ([RING, *SETS], "give --workdir=DIR, or"),
+        (["--real=x"], "give --workdir=DIR, or"),
+        ([*SETS, "--num=7"], "--num is for a run"),
+        ([RING, "--num=1"], "--num=1: it must be from 2"),
+        ([RING, "--metrics=fid"], "unknown metric 'fid'; did you mean 'fd'"),
+        ([RING, "--metrics="], "there is no metric"),
+        ([RING, "--metrics=kid(subset=3)"], "did you mean 'subsets'"),
+        ([RING, "--features=lenet"], "did you mean 'mnist_lenet'"),
+        ([RING, "--features=mnist_lenet", "--num=9"], "grey images of 28x28x1"),
+        ([RING, "--metrics=cas", "--num=200"], "needs samples with classes"),
+        ([RING, "--metrics=memorisation", "--num=9"], "needs a test split"),
+        ([RING, "--replica=2"], "replicas 0 ... 1"),
+        (["--workdir={sets}"], "config.json"),
+        (["--real={sets}/none", "--fake=x"], "there is no folder or npz file"),
+        (["--real={sets}/empty", "--fake=x"], "has no images"),
+        (["--real={sets}/text.npz", "--fake=x"], "is no npz file"),
+        ([SETS[0], "--fake={sets}/wide.npz"], "has 2 features and"),
+        ([SETS[0], "--fake={sets}/nan.npz"], "NaN"),
+        ([SETS[0], "--fake={sets}/other.npz"], "neither 'images'"),
+        ([SETS[0], "--fake={sets}/images.npz"], "images on both sides"),
+        ([*SETS, "--metrics=inception_score"], "needs an extractor with a classifier"),
+        ([*SETS, "--metrics=ppl"], "needs a run"),
+        (["--real={sets}/mixed", "--fake={sets}/mixed"], "a set must have one size"),
+    ],
+)
+def test_bad_input_is_one_line(forks, run, sets, args, message):
+    args = [arg.format(run=run, sets=sets) for arg in args]
+    status, out, err = forks("evaluate", *args)
+    assert (status, out) == (2, "")
+    assert message in err
+    assert err.count("\n") == 1
+
+
+@pytest.fixture(scope="module")
+def sets(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("sets")
+    for name, cov in (("a", np.eye(2)), ("b", np.eye(2)), ("wide", np.eye(3))):
+        features(folder / f"{name}.npz", np.zeros(len(cov)), cov, 20)
+    np.savez(folder / "nan.npz", features=np.full((9, 2), np.nan))
+    np.savez(folder / "other.npz", x=np.ones(3))
+    np.savez(folder / "images.npz", images=np.zeros((9, 28, 28, 1), np.uint8))
+    (folder / "text.npz").write_text("no archive")
+    (folder / "empty").mkdir()
+    pixels = [np.zeros((28, 28), np.uint8), np.zeros((28, 30), np.uint8)]
+    images(folder / "mixed", pixels)
+    return folder
