@@ -100,6 +100,12 @@ def _set_run(c: ConfigDict) -> None:
     c.guard.vanishing = 1e-7
     c.guard.explosion = 1e5
 
+    c.eval = ConfigDict()
+    c.eval.every = 0  # steps from one evaluation to the next; 0 for none
+    c.eval.metrics = "fd"  # as in --metrics of gan_jax.evaluate: 'fd, prdc'
+    c.eval.num = 2_000  # samples
+    c.eval.features = ""  # whose features; '' for what suits the examples
+
     c.log_every = 50
     c.sample_every = 500
     c.checkpoint_every = 500
@@ -144,6 +150,10 @@ FREE_ON_RESUME = (
     "guard.saturation",
     "guard.vanishing",
     "guard.explosion",
+    "eval.every",
+    "eval.metrics",
+    "eval.num",
+    "eval.features",
     "data.data_dir",
     "data.manual_dir",
     "data.fallback",
@@ -172,6 +182,7 @@ _NOT_NEGATIVE = (
     "replay",
     "data.resident_mb",
     "guard.rollbacks",
+    "eval.every",
 )
 
 _CHOICES = {
@@ -256,8 +267,12 @@ def _check_ranges(values: dict) -> None:
     for key in ("ema_halflife", "ema_rampup"):
         if not 0 <= values[key] < math.inf:
             raise UserError(f"{key} is {values[key]}: it must be a number from 0 on")
-    for key in ("sample_every", "checkpoint_every"):
+    for key in ("sample_every", "checkpoint_every", "eval.every"):
         _check_multiple(key, values[key], values["log_every"])
+    if not 2 <= values["eval.num"] < 2**24:
+        raise UserError(
+            f"eval.num is {values['eval.num']}: it must be at least 2 and below 2**24"
+        )
 
 
 def _check_multiple(key: str, value: int, log_every: int) -> None:

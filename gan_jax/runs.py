@@ -82,7 +82,9 @@ def describe(path: Path) -> dict[str, Any]:
     step, num_steps = record.get("step", 0), values["num_steps"]
     stopped = "done" if step >= num_steps else "stopped"
     name, changed = _experiment(content.get("start") or {}, values)
-    metrics = {key: _measured(record[key]) for key in _METRICS if key in record}
+    measured = [key for key in record if key.startswith("eval_")]
+    shown = [key for key in (*measured, *_METRICS) if key in record]
+    metrics = {key: _measured(record[key]) for key in shown}
     dumps = sorted((path / "guard").glob("[0-9]*"))
     rejected = [f"rejected step {dump.name}" for dump in dumps]
     return {
@@ -200,7 +202,8 @@ def _lines(run: dict) -> Iterator[str]:
     for key, mean in run["metrics"].items():
         error = f" ± {run['stderr'][key]:.2g}" if key in run["stderr"] else ""
         shown = "-" if mean is None else f"{mean:.3g}"
-        yield f"{progress.PROGRESS.get(key, key)} {shown}{error}"
+        name = progress.PROGRESS.get(key, key.removeprefix("eval_"))
+        yield f"{name} {shown}{error}"
 
 
 if __name__ == "__main__":

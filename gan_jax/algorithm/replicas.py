@@ -107,6 +107,33 @@ def sample_grid(
     return _over_replicas(one, (0,), len(state.step))(state)
 
 
+def render(
+    gan: GAN,
+    state: TrainState,
+    latents: Array,
+    condition: Array | None,
+    seed: Array | int,
+) -> Array:
+    """Runs each replica's averaged generator, as `players.render` does.
+
+    Args:
+      gan: the static half.
+      state: the array half, leaves `[replicas, ...]`.
+      latents: `[num, size]`, which all replicas share, as what follows.
+      condition: `[num, ...]` stored values; None without a condition.
+      seed: of the random streams of the network.
+
+    Returns:
+      `[replicas, num, *shape]`, stored values.
+    """
+
+    def one(state):
+        key = jax.random.key(seed)
+        return players.render(gan, state, latents, condition, key)
+
+    return _over_replicas(one, (0,), len(state.step))(state)
+
+
 def replica(tree: Any, i: int) -> Any:
     """Returns one replica's part of a tree whose leaves are `[replicas, ...]`."""
     return jax.tree.map(lambda x: x[i], tree)

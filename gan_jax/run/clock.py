@@ -15,7 +15,7 @@ class Lap(NamedTuple):
 
     Attributes:
       seconds: from the end of the chunk before to the end of this one, without
-        compilation.
+        compilation and evaluations.
       stalled: the part of it in which the device waited for data.
     """
 
@@ -48,7 +48,7 @@ class Clock:
 
     @contextlib.contextmanager
     def compiling(self) -> Iterator[None]:
-        """Marks that the host compiles a program for the next chunk."""
+        """Marks what is no training: compilation, or an evaluation."""
         with _marked(self._compiling):
             yield
 

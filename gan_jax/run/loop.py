@@ -1,12 +1,14 @@
 """The training loop: chunk after chunk, and what is due between them."""
 
 import dataclasses
+import functools
 import signal
 import time
 from collections.abc import Callable, Sequence
 
 import jax
 import numpy as np
+from jax import Array
 from ml_collections import ConfigDict
 
 from gan_jax.algorithm import replicas
@@ -14,10 +16,11 @@ from gan_jax.algorithm.gan import GAN
 from gan_jax.algorithm.state import TrainState
 from gan_jax.devices import hosts
 from gan_jax.devices import mesh as devices
-from gan_jax.errors import RollBack, Stopped
+from gan_jax.errors import RollBack, Stopped, one_line
 from gan_jax.run import pictures
 from gan_jax.run.checkpoint import Checkpoints, Saved
 from gan_jax.run.dumps import Dumper
+from gan_jax.run.evaluator import Evaluator
 from gan_jax.run.records import Records
 
 _TRIES = 3  # to save, before a run gives up
@@ -36,6 +39,7 @@ class Loop:
       dumper: dumps a step that was rejected.
       conditions: of the sample grids, `[num, *shape]`; None without a condition, or
         for each class in turn.
+      evaluator: measures the samples; None if the config asks for no evaluations.
     """
 
     gan: GAN
@@ -45,6 +49,7 @@ class Loop:
     records: Records
     dumper: Dumper
     conditions: np.ndarray | None = None
+    evaluator: Evaluator | None = None
     _compiled: dict = dataclasses.field(default_factory=dict, init=False)
 
     def run(self, saved: Saved, stop_signals: Sequence[int] = ()) -> TrainState:
@@ -62,7 +67,7 @@ class Loop:
           RollBack: a guard asks for an earlier checkpoint.
         """
         config, state, step = self.config, saved.state, saved.step
-        train_chunk, sample_grid = self._programs(state)
+        train_chunk, sample_grid, evaluate = self._programs(state)
         clock = self.records.clock
         self.records.frozen = replicas.frozen(state, step)
         vote = hosts.Vote(jax.tree.leaves(state)[0].sharding.mesh)
@@ -78,7 +83,8 @@ class Loop:
             last = step == config.num_steps
             sample = last or step % config.sample_every == 0
             self._flush(state, step)
-            self.records.take(step, metrics, sample_grid(state) if sample else None)
+            grid = sample_grid(state) if sample else None
+            self.records.take(step, metrics, grid, evaluate(state, step))
             number = vote.cast(stop_signals[0] if stop_signals else 0)
             if last or number or step % config.checkpoint_every == 0:
                 self._flush(state, step)
@@ -88,8 +94,8 @@ class Loop:
                 raise Stopped(128 + number, f"saved at step {step}, on {name}")
         return state
 
-    def _programs(self, state: TrainState) -> tuple[Callable, Callable]:
-        """Returns the compiled chunk, and what draws the sample grid of a state."""
+    def _programs(self, state: TrainState) -> tuple[Callable, Callable, Callable]:
+        """Returns the compiled chunk, and what draws and what evaluates a state."""
         shardings = jax.tree.map(lambda x: x.sharding, state)
         everywhere = devices.replicated(jax.tree.leaves(shardings)[0].mesh)
         train_chunk = self._compiling(
@@ -102,9 +108,30 @@ class Loop:
             replicas.sample_grid, "num", out_shardings=everywhere
         )
         num, _ = pictures.grid_size(self.gan, self.config.replicas)
-        return train_chunk, lambda state: sample_grid(
-            self.gan, state, num=num, condition=self.conditions
-        )
+
+        def draw(state: TrainState) -> Array:
+            return sample_grid(self.gan, state, num=num, condition=self.conditions)
+
+        render = jax.jit(replicas.render, static_argnums=0, out_shardings=everywhere)
+        return train_chunk, draw, functools.partial(self._evaluate, render)
+
+    def _evaluate(self, render: Callable, state: TrainState, step: int) -> dict | None:
+        """Returns what the evaluation of a step found, None where none is due.
+
+        It waits for the device: its time does not count as that of training.
+        """
+        every = self.config.eval.every
+        if not self.evaluator or (step % every and step != self.config.num_steps):
+            return None
+        with self.records.clock.compiling():
+            try:
+                return self.evaluator.measure(
+                    functools.partial(render, self.gan, state)
+                )
+            except Exception as error:  # a run is worth more than a number
+                why = one_line(error)
+                hosts.say(f"cannot evaluate step {step} ({why}); training goes on")
+                return None
 
     def _compiling(self, function: Callable, static: str, **options) -> Callable:
         """Returns a function whose programs are compiled apart from the calls.

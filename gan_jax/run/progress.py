@@ -57,9 +57,12 @@ class ProgressLine(Output):
             f"{_duration(record['seconds_left'])} left",
             f"{record['images_per_sec']:,.0f} images/s",
         )
+        names = PROGRESS | {
+            key: key.removeprefix("eval_") for key in record if key.startswith("eval_")
+        }
         values = (
             f"{name} {_shown(record[key])}"
-            for key, name in PROGRESS.items()
+            for key, name in names.items()
             if key in record
         )
         if self._bar:

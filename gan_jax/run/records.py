@@ -53,15 +53,22 @@ class Records:
         self._steps = 0  # that were timed since the last log line
         self._seconds = self._stalled = 0.0  # which they took
 
-    def take(self, step: int, metrics: dict[str, Array], examples: Array | None):
+    def take(
+        self,
+        step: int,
+        metrics: dict[str, Array],
+        examples: Array | None,
+        evaluated: dict | None = None,
+    ):
         """Takes what the steps up to `step` left; flush what was taken before.
 
         Args:
           step: the last one.
           metrics: each `[n, replicas]`.
           examples: `[replicas, num, *shape]`, if a sample grid is due.
+          evaluated: what `Evaluator.measure` returned, if an evaluation was due.
         """
-        self._late = step, metrics, examples
+        self._late = step, metrics, examples, evaluated
 
     def flush(self) -> dict[int, tuple[int, str]]:
         """Writes what has been taken.
@@ -72,7 +79,7 @@ class Records:
         """
         if self._late is None:
             return {}
-        (step, metrics, examples), self._late = self._late, None
+        (step, metrics, examples, evaluated), self._late = self._late, None
         metrics = jax.device_get(metrics)
         broken = first_not_finite(step, metrics)
         broken = {i: why for i, why in broken.items() if i not in self.frozen}
@@ -85,6 +92,10 @@ class Records:
             examples = np.asarray(examples)
             measured = self._alarms.measure(step, examples)
             self._writers.samples(step, examples)
+        if evaluated:
+            self._writers.evaluation({"step": step, **evaluated})
+            values = {k: x for k, x in evaluated.items() if isinstance(x, list)}
+            measured |= {f"eval_{name}": x for name, x in values.items()}
         if step % self._config.log_every == 0 or step == self._config.num_steps:
             record = self._record(step, measured)
             self._alarms.see(record)

@@ -35,12 +35,14 @@ from gan_jax.run import start as run_start
 from gan_jax.run.alarms import Alarms
 from gan_jax.run.checkpoint import Checkpoints, Saved
 from gan_jax.run.dumps import Dumper
+from gan_jax.run.evaluator import Evaluator
 from gan_jax.run.loop import Loop, Saver
 from gan_jax.run.progress import ProgressLine
 from gan_jax.run.records import Records
 from gan_jax.run.signals import stop_signals
 from gan_jax.run.writers import (
     Board,
+    EvaluationsFile,
     MetricsFile,
     SampleFiles,
     Writers,
@@ -61,6 +63,7 @@ class Run:
       source: of the data.
       gan: the static half.
       mesh: all devices.
+      evaluator: measures the samples; None if the config asks for no evaluations.
     """
 
     config: ConfigDict
@@ -68,6 +71,7 @@ class Run:
     source: Any
     gan: GAN
     mesh: jax.sharding.Mesh
+    evaluator: Evaluator | None = None
 
     @property
     def description(self) -> dict:
@@ -140,7 +144,8 @@ def prepare(config: ConfigDict, path: Path, override: bool = False) -> Run:
     check(gan, config.batch_size, mesh)
     if not override:
         workdir.check_same(path, config, source.info)
-    return Run(config, path, source, gan, mesh)
+    evaluator = Evaluator(config, gan, source) if config.eval.every else None
+    return Run(config, path, source, gan, mesh, evaluator)
 
 
 def start(run: Run, checkpoints: Checkpoints) -> Saved:
@@ -246,13 +251,15 @@ def _train_on(
         )
         saver = Saver(checkpoints, records)
         conditions = pictures.fixed_conditions(gan, source, num)
-        loop = Loop(gan, config, feed, saver, records, dumper, conditions)
+        how = {"conditions": conditions, "evaluator": run.evaluator}
+        loop = Loop(gan, config, feed, saver, records, dumper, **how)
         return loop.run(saved, stops)
 
 
 def _outputs(run: Run, step: int) -> list:
     return [
         MetricsFile(run.path / "metrics.jsonl"),
+        EvaluationsFile(run.path / "evaluations.jsonl"),
         SampleFiles(run.path),
         Board(run.path, step),
         ProgressLine(run.config.num_steps, step),

@@ -36,6 +36,9 @@ class Output:
     def samples(self, step: int, png: bytes) -> None:
         """Writes a sample grid."""
 
+    def evaluation(self, record: dict) -> None:
+        """Writes what was measured of the samples of a step."""
+
     def close(self) -> None:
         """Closes its files."""
 
@@ -96,6 +99,13 @@ class Writers:
         for output, due in self._due.items():
             due.append(partial(output.samples, step, png))
         self._try("samples", step)
+
+    def evaluation(self, record: dict) -> None:
+        """Writes an evaluation: `step`, and each metric as a list like metrics."""
+        record = {key: squeezed(value) for key, value in record.items()}
+        for output, due in self._due.items():
+            due.append(partial(output.evaluation, record))
+        self._try("evaluation", record["step"])
 
     def save(self) -> None:
         """Writes what is due.
@@ -191,20 +201,50 @@ class MetricsFile(Output):
         self._file.close()
 
 
-def check_records(folder: Path) -> None:
-    """Checks the `metrics.jsonl` of a run that resumes, and writes nothing.
+class EvaluationsFile(Output):
+    """`evaluations.jsonl`: one object a line for each evaluation, from the first on.
+
+    Args:
+      path: the file.
 
     Raises:
       UserError: the file is damaged.
     """
-    path = folder / "metrics.jsonl"
-    for number, line in enumerate(_whole_lines(path), 1):
-        _step(path, number, line)
+
+    def __init__(self, path: Path):
+        self._path = path
+        self._file = MetricsFile(path) if path.exists() else None
+
+    def evaluation(self, record: dict) -> None:
+        """Appends an evaluation, as `MetricsFile` does a record."""
+        self._file = self._file or MetricsFile(self._path)
+        self._file.write(record)
+
+    def close(self) -> None:
+        """Closes the file."""
+        if self._file:
+            self._file.close()
+
+
+RECORDS = ("metrics.jsonl", "evaluations.jsonl")
+
+
+def check_records(folder: Path) -> None:
+    """Checks the records of a run that resumes, and writes nothing.
+
+    Raises:
+      UserError: a file is damaged.
+    """
+    for path in (folder / name for name in RECORDS):
+        for number, line in enumerate(_whole_lines(path), 1):
+            _step(path, number, line)
 
 
 def drop_records(folder: Path, step: int) -> None:
     """Drops the records of later steps, left by another config or other noise."""
-    MetricsFile(folder / "metrics.jsonl", step).close()
+    for path in (folder / name for name in RECORDS):
+        if path.exists():
+            MetricsFile(path, step).close()
 
 
 def _whole_lines(path: Path) -> Iterator[bytes]:

@@ -1,0 +1,115 @@
+"""Measures a run while it trains."""
+
+import functools
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from gan_jax.algorithm.gan import GAN
+from gan_jax.algorithm.spaces import Classes
+from gan_jax.errors import UserError
+from gan_jax.metrics.features.extractor import extract, load_extractor
+from gan_jax.run import evaluation
+from gan_jax.run.evaluation import Side
+
+_BATCH = 250  # examples that G makes at once
+
+
+class Evaluator:
+    """Compares samples with the data, by the metrics that a config names.
+
+    The samples are of the same latents at every step, and nothing of the run's own
+    randomness is used: a run is the same with and without evaluations.
+
+    Args:
+      config: the experiment; its `eval` says what is measured.
+      gan: the static half.
+      source: of the data.
+
+    Raises:
+      UserError: a metric or the extractor is unknown, or cannot be had.
+    """
+
+    def __init__(self, config: ConfigDict, gan: GAN, source: Any):
+        self._config, self._gan, self._source = config, gan, source
+        self._metrics = evaluation.build_metrics(config.eval.metrics)
+        name = config.eval.features or evaluation.default_extractor(gan.example)
+        self._extractor = load_extractor(name)
+        self._check()
+
+    def measure(self, draw: Callable) -> dict[str, Any]:
+        """Measures every replica.
+
+        Args:
+          draw: `(latents, condition, seed) -> [replicas, batch, *shape]`, stored
+            values.
+
+        Returns:
+          For each metric a list of its values, one of each replica; and what they were
+          measured with, as `evaluations.jsonl` has it.
+
+        Raises:
+          UserError: a metric lacks what it needs.
+        """
+        start = time.monotonic()
+        real, conditions = self._reference
+        num = self._config.eval.num
+        told = evaluation.conditions_of(self._gan, num, conditions)
+        labels = told if isinstance(self._gan.condition, Classes) else None
+        samples = self._samples(draw, num, told)
+        found = []
+        for examples in samples:
+            batches = evaluation.batches_of(examples)
+            outputs = extract(self._extractor, batches)
+            fake = Side("samples", outputs, examples, labels)
+            offered = {"source": self._source}
+            found.append(
+                evaluation.compare(self._metrics, real, [fake], floor=False, **offered)
+            )
+        return {
+            **{name: [one[name].value for one in found] for name in found[0]},
+            "n_real": len(real.outputs.features),
+            "n_fake": num,
+            "features": f"{self._extractor.name} {self._extractor.version}",
+            "reference": real.name,
+            "seconds": round(time.monotonic() - start, 3),
+        }
+
+    def _check(self) -> None:
+        """Checks that every metric will have what it asks for."""
+        space, extractor = self._gan.example, self._extractor
+        two = jax.ShapeDtypeStruct((2, *space.shape), space.stored_dtype)
+        outputs = jax.eval_shape(extractor.apply, extractor.variables, two)
+        later = {"test", "test_examples", "test_labels", "traverse", "latent"}
+        lacks = {"fake_labels"}
+        if isinstance(self._gan.condition, Classes):
+            lacks.clear()
+        if outputs.logits is None:
+            lacks |= {"real_logits", "fake_logits"}
+        for metric in self._metrics:
+            if later & set(metric.asks):
+                raise UserError(
+                    f"eval.metrics: {metric.name!r} is not measured while training: "
+                    "use python -m gan_jax.evaluate"
+                )
+            metric.check(lacks)
+
+    def _samples(self, draw: Callable, num: int, told: np.ndarray | None) -> np.ndarray:
+        """Returns `[replicas, num, *shape]`, stored values."""
+        latents, _ = evaluation.latents_of(self._gan, num, seed=0)
+        latents = np.asarray(latents)  # which is the same on all hosts
+        size, parts = min(num, _BATCH), []
+        for first in range(0, num, size):  # the last is filled up, for one program
+            at = np.minimum(np.arange(first, first + size), num - 1)
+            condition = None if told is None else told[at]
+            parts.append(draw(latents[at], condition, np.uint32(first)))
+        return np.concatenate([np.asarray(part) for part in parts], 1)[:, :num]
+
+    @functools.cached_property
+    def _reference(self) -> tuple[Side, np.ndarray | None]:
+        num = self._config.eval.num
+        return evaluation.reference(self._extractor, self._source, num)
