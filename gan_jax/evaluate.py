@@ -42,9 +42,9 @@ from gan_jax.algorithm.spaces import Classes
 from gan_jax.build import names
 from gan_jax.errors import UserError, one_line
 from gan_jax.metrics.features.extractor import Extractor, Outputs, load_extractor
-from gan_jax.metrics.metric import Metric
+from gan_jax.metrics.metric import Metric, Value
 from gan_jax.run import evaluation, image_sets, workdir
-from gan_jax.run.evaluation import Result, Side
+from gan_jax.run.evaluation import Side
 from gan_jax.run.restore import load
 
 WORKDIR, STEP, REPLICA, NUM, SEED, MODEL, OPTIMIZER = cli.run_flags()
@@ -139,11 +139,10 @@ def _of_run(metrics: tuple[Metric, ...]) -> dict[str, Any]:
             **{"source": source, "latent": gan.latent, "seed": SEED.value},
             "traverse": evaluation.traverse(extractor, gan, state),
         }
-        found.append(
-            evaluation.compare(metrics, real, fakes, test, not found, **offered)
-        )
+        found.append(evaluation.compare(metrics, real, fakes, test, **offered))
+    floors = evaluation.floors(metrics, real, test, source=source, seed=SEED.value)
     return {
-        **_joined(found, len(real.outputs.features), num),
+        **_joined(found, floors, len(real.outputs.features), num),
         "features": _about(extractor),
         "protocol": {
             "workdir": WORKDIR.value,
@@ -210,21 +209,18 @@ def _test_side(extractor: Extractor, config: ConfigDict, num: int) -> Side | Non
 
 
 def _joined(
-    found: list[dict[str, Result]], n_real: int, n_fake: int
+    found: list[dict[str, Value]], floors: dict[str, float], n_real: int, n_fake: int
 ) -> dict[str, dict[str, Any]]:
-    """Returns the results over all replicas, as JSON has them."""
+    """Returns the values over all replicas, as JSON has them."""
     joined = {}
-    for name, first in found[0].items():
-        values = np.array([results[name].value for results in found])
-        error = first.stderr
-        if len(values) > 1:
-            error = float(values.std(ddof=1) / np.sqrt(len(values)))
+    for name in found[0]:
+        values = [one[name] for one in found]
         joined[name] = {
-            **{"value": float(values.mean()), "stderr": error},
-            **{"n_real": n_real, "n_fake": n_fake, "floor": first.floor},
+            **evaluation.mean_of(values)._asdict(),
+            **{"n_real": n_real, "n_fake": n_fake, "floor": floors.get(name)},
         }
         if len(values) > 1:
-            joined[name]["replicas"] = values.tolist()
+            joined[name]["replicas"] = [value for value, _ in values]
     return joined
 
 
@@ -254,8 +250,9 @@ def _of_sets(metrics: tuple[Metric, ...]) -> dict[str, Any]:
     else:
         extractor, real, fake = _extracted(sets)
     found = evaluation.compare(metrics, real, [fake])
+    floors = evaluation.floors(metrics, real)
     return {
-        **_joined([found], sets[0].num, sets[1].num),
+        **_joined([found], floors, sets[0].num, sets[1].num),
         "features": _about(extractor),
         "protocol": {"real": sets[0].name, "fake": sets[1].name},
     }

@@ -21,7 +21,7 @@ from gan_jax.build.objectives import terms_of
 from gan_jax.errors import UserError
 from gan_jax.metrics import named
 from gan_jax.metrics.features.extractor import Extractor, Outputs, extract
-from gan_jax.metrics.metric import Comparison, Metric
+from gan_jax.metrics.metric import Comparison, Metric, Value
 from gan_jax.run import sampling
 from gan_jax.run.files import write_file
 
@@ -44,20 +44,6 @@ class Side(NamedTuple):
     outputs: Outputs
     examples: np.ndarray | None = None
     labels: np.ndarray | None = None
-
-
-class Result(NamedTuple):
-    """What a metric found.
-
-    Attributes:
-      value: the number, the mean over repetitions.
-      stderr: its standard error; None if there is none.
-      floor: what it is between two sets of real examples; None if it is no distance.
-    """
-
-    value: float
-    stderr: float | None
-    floor: float | None
 
 
 def build_metrics(text: str) -> tuple[Metric, ...]:
@@ -245,9 +231,8 @@ def compare(
     real: Side,
     fakes: Sequence[Side],
     test: Side | None = None,
-    floor: bool = True,
     **offered: Any,
-) -> dict[str, Result]:
+) -> dict[str, Value]:
     """Measures how samples compare with real examples.
 
     Args:
@@ -255,12 +240,10 @@ def compare(
       real: the reference.
       fakes: repetitions of the samples, from other seeds.
       test: real examples that were not trained on, if there are any.
-      floor: whether distances are also measured between real examples: between `real`
-        and `test`, or else between two halves of `real`.
       **offered: further fields of `Comparison`.
 
     Returns:
-      The results by their names. The standard error is over repetitions if there are
+      The values by their names. The standard error is over repetitions if there are
       several, else the metric's own.
 
     Raises:
@@ -269,23 +252,38 @@ def compare(
     if test is not None:
         offered |= {"test": test.outputs.features, "test_examples": test.examples}
         offered["test_labels"] = test.labels
-    results = {}
+    values = {}
     for metric in metrics:
         found = [metric.measure(comparison(real, fake, offered)) for fake in fakes]
-        floors = {}
-        if floor and metric.distance:
-            pair = (real, test) if test is not None else halves(real)
-            floors = metric.measure(comparison(*pair, offered))
         for name in found[0]:
-            if name in results:
+            if name in values:
                 raise UserError(f"two metrics are called {name!r}")
-            values = np.array([one[name].value for one in found])
-            error = found[0][name].stderr
-            if len(values) > 1:
-                error = float(values.std(ddof=1) / np.sqrt(len(values)))
-            least = floors[name].value if name in floors else None
-            results[name] = Result(float(values.mean()), error, least)
-    return results
+            values[name] = mean_of([one[name] for one in found])
+    return values
+
+
+def mean_of(values: Sequence[Value]) -> Value:
+    """Returns the mean of repetitions, and its standard error; of one, its own."""
+    if len(values) == 1:
+        return values[0]
+    numbers = np.array([value for value, _ in values])
+    error = numbers.std(ddof=1) / np.sqrt(len(numbers))
+    return Value(float(numbers.mean()), float(error))
+
+
+def floors(
+    metrics: Sequence[Metric], real: Side, test: Side | None = None, **offered: Any
+) -> dict[str, float]:
+    """Returns what each distance is between real examples, by its name.
+
+    Between the reference and examples that were not trained on, or else between two
+    halves of the reference.
+    """
+    pair = (real, test) if test is not None else halves(real)
+    both = comparison(*pair, offered)
+    distances = [metric for metric in metrics if metric.distance]
+    found = [metric.measure(both) for metric in distances]
+    return {name: one[name].value for one in found for name in one}
 
 
 def comparison(real: Side, fake: Side, offered: dict[str, Any]) -> Comparison:

@@ -67,11 +67,10 @@ class Evaluator:
             outputs = extract(self._extractor, batches)
             fake = Side("samples", outputs, examples, labels)
             offered = {"source": self._source}
-            found.append(
-                evaluation.compare(self._metrics, real, [fake], floor=False, **offered)
-            )
+            found.append(evaluation.compare(self._metrics, real, [fake], **offered))
         return {
             **{name: [one[name].value for one in found] for name in found[0]},
+            "floor": self._floors,
             "n_real": len(real.outputs.features),
             "n_fake": num,
             "features": f"{self._extractor.name} {self._extractor.version}",
@@ -108,6 +107,11 @@ class Evaluator:
             condition = None if told is None else told[at]
             parts.append(draw(latents[at], condition, np.uint32(first)))
         return np.concatenate([np.asarray(part) for part in parts], 1)[:, :num]
+
+    @functools.cached_property
+    def _floors(self) -> dict[str, float]:
+        real, _ = self._reference
+        return evaluation.floors(self._metrics, real, source=self._source)
 
     @functools.cached_property
     def _reference(self) -> tuple[Side, np.ndarray | None]:

@@ -50,6 +50,9 @@ def test_each_replica_is_measured(runs):
     assert [record["step"] for record in found] == [2, 4]
     assert not (runs[1] / "evaluations.jsonl").exists()
     assert (found[1]["n_real"], found[1]["n_fake"]) == (300, 300)
+    assert found[0]["floor"] == found[1]["floor"]  # of a distance alone
+    assert list(found[0]["floor"]) == ["fd"]
+    assert 0 < found[0]["floor"]["fd"] < 0.1 < min(found[1]["fd"])
     source = prepare(config_of("ring", **SMALL), runs[1]).source
     real = moments(evaluation.real_examples(source, 300)[0])
     for replica, value in enumerate(found[1]["fd"]):
