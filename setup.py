@@ -40,7 +40,13 @@ setup(
         "tensorflow": ["tensorflow"],  # prepares the TFDS sets that need it
         "tensorboard": ["tensorboard"],  # shows the metrics and grids of runs
         "torch": ["torch"],  # the other side of speed comparisons
-        "peers": ["torch"],  # the other side of tests/parity, skipped without it
+        "peers": [  # the other side of tests/parity, skipped without them
+            "prdc",
+            "pytorch-fid",
+            "torch",
+            "torch-fidelity",
+            "torchmetrics",
+        ],
         "test": [
             "hypothesis>=6.100",
             "pytest>=8.3.4",

@@ -4,6 +4,7 @@
     python scripts/bench.py --workload=dcgan28 --replicas=1,4,16
     python scripts/bench.py --workload=dcgan28 --devices=1,2,4,8
     python scripts/bench.py --overhead
+    python scripts/bench.py --metrics --turns=3
 
 A step is one discriminator and one generator update, each with fresh noise, on one
 resident batch; the toy workload draws its data in the step. Steps run in compiled
@@ -16,8 +17,9 @@ turns), PyTorch's best mode and the ratio to it; operations and bytes of a step 
 count, the time they need at the machine's measured peaks, and how much of that speed is
 reached; compilation times and memory. `--replicas` prints what a step costs for each of
 N seeds in one program, `--devices` the reductions over devices that XLA put into a
-step, and `--overhead` what logging, sample grids and checkpoints cost
-`configs/mnist.py`. `--json` prints one JSON object a line.
+step, `--overhead` what logging, sample grids and checkpoints cost `configs/mnist.py`,
+and `--metrics` how long metrics of 10,000 x 2,048 features take, beside their reference
+implementations where these are installed. `--json` prints one JSON object a line.
 """
 
 import contextlib
@@ -37,6 +39,7 @@ import jax
 import jax.numpy as jnp
 from absl import flags
 from collectives import reductions
+from metric_speed import metric_speed
 from overhead import overhead
 from workloads import WORKLOADS, compiled, setup
 
@@ -54,6 +57,7 @@ VS_TORCH = flags.DEFINE_bool("vs-torch", False, "Time PyTorch's modes in turn.")
 REPLICAS = flags.DEFINE_list("replicas", [], "Numbers of seeds in one program.")
 DEVICES = flags.DEFINE_list("devices", [], "Numbers of devices to compile for.")
 OVERHEAD = flags.DEFINE_bool("overhead", False, "Time what a run's records cost.")
+METRICS = flags.DEFINE_bool("metrics", False, "Time metrics and their references.")
 JSON = flags.DEFINE_bool("json", False, "Print one JSON object a line.")
 
 
@@ -359,12 +363,14 @@ def main() -> None:
         virtual_devices(max(devices))
     if OVERHEAD.value:
         show(overhead(TURNS.value))
+    for result in metric_speed(TURNS.value) if METRICS.value else ():
+        show(result)
     for name in names:
         for num in devices:
             show(reductions(name, num))
         for result in compare_replicas(name, seeds, TURNS.value, SECONDS.value):
             show(result)
-        if not (devices or seeds or OVERHEAD.value):
+        if not (devices or seeds or OVERHEAD.value or METRICS.value):
             show(measure(name, TURNS.value, SECONDS.value, VS_TORCH.value))
 
 

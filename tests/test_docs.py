@@ -343,6 +343,13 @@ def test_the_network_the_source_and_the_step_of_adding_train(desk):
     check(images, 4, make_mesh(1))
 
 
+def test_the_first_block_of_metrics_runs():
+    random = np.random.default_rng(0)
+    names = {"real": random.normal(size=(20, 3)), "fake": random.normal(size=(20, 3))}
+    exec(blocks("metrics.md", "python")[0], names)
+    assert np.isfinite([names[name] for name in ("distance", "mean", "recall")]).all()
+
+
 @pytest.mark.slow
 def test_the_notebook_page_runs_as_printed(monkeypatch, capsys):
     small = functools.partial(gan_jax.build, model="mlp", **SMALL)

@@ -81,7 +81,7 @@ def ms_ssim_diversity(
 ) -> dict[int, float]:
     """Returns the mean MS-SSIM of random pairs of images of each class.
 
-    More of it is less diversity (Odena et al. 2017, arXiv:1610.09585, section 4.2): a
+    More of it is less diversity (Odena et al. 2017, arXiv:1610.09585): a
     class above its value on real images has lost variety.
 
     Args:

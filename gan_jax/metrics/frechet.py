@@ -172,7 +172,7 @@ def frechet_per_class(
 ) -> dict[int, float]:
     """Returns the Fréchet distance within each class; their mean is the intra-FID.
 
-    As Miyato and Koyama 2018 (arXiv:1802.05637), section 6.1.
+    As Miyato and Koyama 2018 (arXiv:1802.05637).
 
     Args:
       real: features `[n, k]`.

@@ -17,10 +17,10 @@ def kid(
 ) -> tuple[float, float]:
     r"""Returns the mean of the squared MMD over random subsets, and its spread.
 
-    The kernel is $(x^\top y / k + 1)^3$ (Bińkowski et al. 2018, arXiv:1801.01401,
-    section 4). The mean has no bias, and so is below 0 about half of the time where the
-    distributions are equal. The subsets are those that torch-fidelity draws for the
-    same seed, generated ones first.
+    The kernel is $(x^\top y / k + 1)^3$ (Bińkowski et al. 2018, arXiv:1801.01401). The
+    mean has no bias, and so is below 0 about half of the time where the distributions
+    are equal. The subsets are those that torch-fidelity draws for the same seed,
+    generated ones first.
 
     Args:
       real: features `[n, k]`.
@@ -56,7 +56,7 @@ def kid(
 def squared_mmd(x: np.ndarray, y: np.ndarray) -> float:
     """Returns the unbiased estimate of the squared MMD with KID's kernel.
 
-    Equation 3 of Gretton et al. 2012: examples are not compared with themselves.
+    Lemma 6 of Gretton et al. 2012: examples are not compared with themselves.
 
     Args:
       x: `[n, k]`, n at least 2.

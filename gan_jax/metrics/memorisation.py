@@ -65,7 +65,7 @@ def authenticity(fake: np.ndarray, train: np.ndarray) -> tuple[float, float]:
     """Returns the share of samples that are no copies, AuthPct.
 
     A sample is a copy if it is nearer to its nearest training example than any other
-    training example is (Alaa et al. 2022, arXiv:2102.08921, section 4.2).
+    training example is (Alaa et al. 2022, arXiv:2102.08921).
 
     Args:
       fake: features of samples, `[n, k]`.
@@ -89,7 +89,7 @@ def copying(
 
     Within each cell of the training set it tests whether samples are nearer to the
     training examples than the test set is (Mann-Whitney's U), and it averages the cells
-    by their shares of the test set (Meehan et al. 2020, arXiv:2004.05675, section 3.1).
+    by their shares of the test set (Meehan et al. 2020, arXiv:2004.05675).
     Far above 0 the samples are far from the data. For equal distributions it is normal
     with variance at most 1.
 

@@ -62,7 +62,7 @@ def nearest_modes(samples: np.ndarray, centres: np.ndarray) -> np.ndarray:
 def reverse_kl(found: np.ndarray, wanted: int | np.ndarray) -> float:
     r"""Returns $KL(q \,\|\, p)$ of samples over modes, q, from the data's, p, in nats.
 
-    As Metz et al. 2017 (arXiv:1611.02163, section 3.3.1) and Lin et al. 2018
+    As Metz et al. 2017 (arXiv:1611.02163) and Lin et al. 2018
     (arXiv:1712.04086): each sample belongs to its nearest mode, good or not.
 
     Args:
@@ -101,7 +101,7 @@ def stacked_coverage(
 ) -> Stacked:
     """Counts the modes of Stacked-MNIST, and compares their shares with the data's.
 
-    As Lin et al. 2018 (arXiv:1712.04086), section 4.2, who take 26,000 samples.
+    As Lin et al. 2018 (arXiv:1712.04086), who take 26,000 samples.
 
     Args:
       classes: of the digit in each of three channels, `[num, 3]`, as a classifier sees
