@@ -26,6 +26,7 @@ from gan_jax.build.objectives import build_loss, build_penalties, build_step
 from gan_jax.build.preflight import check
 from gan_jax.devices.mesh import make_mesh
 from gan_jax.errors import UserError
+from gan_jax.metrics.features.extractor import extract, load_extractor
 from gan_jax.objective import augment, losses, penalties, targets
 from gan_jax.objective.terms import Family, Term
 
@@ -351,6 +352,13 @@ def test_the_first_block_of_metrics_runs():
 
 
 @pytest.mark.slow
+def test_the_extractor_of_adding(desk):
+    desk("adding.md")
+    mine = load_extractor("my_features.py:thumbnails(size=2)")
+    image = np.arange(16, dtype=np.uint8).reshape(1, 4, 4, 1)
+    assert extract(mine, [image]).features.tolist() == [[2.5, 4.5, 10.5, 12.5]]
+
+
 def test_the_notebook_page_runs_as_printed(monkeypatch, capsys):
     small = functools.partial(gan_jax.build, model="mlp", **SMALL)
     monkeypatch.setattr(gan_jax, "build", small)

@@ -49,6 +49,25 @@ def test_sizes_of_batches_do_not_matter(sizes):
     assert len(set(traced)) == 1, "one program"
 
 
+ON_DEVICES = """
+import sys
+import jax, numpy as np
+from gan_jax.metrics.features.extractor import extract, load_extractor
+
+images = np.load(sys.argv[1])
+assert jax.device_count() == 3
+for sizes in ([0], [4, 8], [1]):
+    found = extract(load_extractor("pixels"), np.split(images, sizes))
+    np.testing.assert_allclose(found.features, images.reshape(10, -1) / 255, 1e-6)
+"""
+
+
+def test_number_of_devices_does_not_matter(spawn, tmp_path):
+    np.save(tmp_path / "images.npy", IMAGES)
+    done = spawn(ON_DEVICES, "run", str(tmp_path / "images.npy"), devices=3)
+    assert done.wait(60) == 0, done.err
+
+
 def test_what_cannot_be_extracted():
     every = load_extractor("identity")
     for batches in ([], [IMAGES[:0]]):
