@@ -13,6 +13,7 @@ from torch_files import (
     storage,
     string,
     tensor,
+    write_legacy,
     write_zip,
 )
 
@@ -180,6 +181,23 @@ def test_other_archives(tmp_path):
     for data in ({}, {"0": b"\0" * 20}):
         with pytest.raises(UserError, match="is damaged"):
             torch_file.read(write_zip(path, made, data))
+
+
+LEGACY_HEADERS = {
+    "an unknown version": (b"M\xe9\x03.", b"M\xe8\x03."),
+    "not little-endian": (b"\x88s.", b"\x89s."),
+    "are not little": (b"}X\x0d\0\0\0little_endian\x88s.", b"K\x01."),
+}
+
+
+@pytest.mark.parametrize("message", LEGACY_HEADERS)
+def test_other_headers(message, tmp_path):
+    path = write_legacy(tmp_path / "w.pth", state({"w": WHOLE}), DATA)
+    content = path.read_bytes()
+    path.write_bytes(content.replace(*LEGACY_HEADERS[message]))
+    assert path.read_bytes() != content
+    with pytest.raises(UserError, match=f"is refused: .*{message}"):
+        torch_file.read(path)
 
 
 @pytest.mark.parametrize("write", WRITERS)

@@ -305,7 +305,8 @@ def _read_legacy(content: bytes) -> dict[str, np.ndarray]:
     machine.run(file)  # the magic number
     if machine.run(file) != _PROTOCOL:
         raise Refused("an unknown version of the format")
-    if machine.run(file).get("little_endian") is not True:
+    system = machine.run(file)
+    if type(system) is not dict or system.get("little_endian") is not True:
         raise Refused("numbers that are not little-endian")
     found, keys = machine.run(file), machine.run(file)
     if sorted(keys) != sorted(machine.storages):
