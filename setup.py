@@ -18,6 +18,7 @@ setup(
     },
     install_requires=[
         "absl-py>=2.1",
+        "flatbuffers>=24.3.25",  # jax.export needs it and does not say so
         "flax>=0.12",
         "grain>=0.2.12",
         "importlib_resources>=5.0",  # tensorflow-datasets needs it and does not say so

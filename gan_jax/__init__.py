@@ -7,9 +7,9 @@
 
 `images` are uint8 `[batch, 28, 28, 1]`; docs/notebook.md has a page of this that can be
 pasted. A `GAN` is everything static, a `TrainState` is arrays alone, and every function
-here but `load` is pure: it works unjitted, under `jit`, under `vmap` over seeds, and on
-a mesh. Here are only the names that notebooks and files of your own need, and each is
-documented where it is defined. The algorithm starts at
+here but `load` and `load_generator` is pure: it works unjitted, under `jit`, under
+`vmap` over seeds, and on a mesh. Here are only the names that notebooks and files of
+your own need, and each is documented where it is defined. The algorithm starts at
 `gan_jax.algorithm.steps.train_step`. A training run on disk is
 `gan_jax.run.training.train(config, path)`, and the commands are
 `python -m gan_jax.train`, `gan_jax.runs`, `gan_jax.sample` and `gan_jax.check`.
@@ -33,7 +33,7 @@ from gan_jax.algorithm.steps import d_step, g_step, init_state, train_step
 from gan_jax.build.builder import build, from_config
 from gan_jax.objective.losses import Loss
 from gan_jax.objective.terms import augmentation, penalty
-from gan_jax.run.restore import load
+from gan_jax.run.restore import load, load_generator
 
 __all__ = [
     "GAN",
@@ -58,6 +58,7 @@ __all__ = [
     "generate",
     "init_state",
     "load",
+    "load_generator",
     "penalty",
     "train_chunk",
     "train_step",

@@ -172,6 +172,14 @@ def run_flags() -> RunFlags:
 
 
 @functools.cache
+def out_flag() -> flags.FlagHolder:
+    """Defines `--out=PATH`, once for all commands that have it."""
+    return flags.DEFINE_string(
+        "out", None, "The PNG file, or of an export the new folder, to write."
+    )
+
+
+@functools.cache
 def json_flag() -> flags.FlagHolder:
     """Defines `--json`, once for all commands that have it."""
     return flags.DEFINE_bool("json", False, "Print JSON, one object a line.")

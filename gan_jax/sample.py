@@ -4,9 +4,10 @@ Draws from the averaged generator of any checkpoint (`--step`) and replica
 (`--replica`): a grid of examples, of chosen classes (`--labels=relief,3`), of
 conditions in a file (`--condition=FILE.npy`), of a truncated prior
 (`--truncation=0.7`), of chosen seeds (`--seeds=0-99`), or of interpolations
-(`--interpolate`). Writes it to the workdir or to `--out=FILE.png`; or writes one PNG of
-each example and an npz (`--outdir=DIR`), or a walk through the latents
-(`--video=FILE.webp`). Prints what it wrote. Exit status: 0 done, 2 bad input.
+(`--interpolate`). Writes it to `--out=FILE.png`, by default one in WORKDIR/drawn; or
+writes one PNG of each example and an npz (`--outdir=DIR`), or a walk through the
+latents (`--video=FILE.webp`). The workdir may also be a folder that the command
+`export` wrote. Prints what it wrote. Exit status: 0 done, 2 bad input.
 
 The workdir may come from elsewhere: no code that its config names is run, unless it is
 named here too (`--model=FILE`).
@@ -27,14 +28,12 @@ from gan_jax.algorithm.gan import GAN
 from gan_jax.algorithm.spaces import Classes, Points
 from gan_jax.data.source import MAX_PIXELS
 from gan_jax.errors import UserError
-from gan_jax.run import pictures, sampling, workdir
+from gan_jax.run import exported, pictures, sampling, workdir
 from gan_jax.run.files import write_file
 from gan_jax.run.restore import load
 
 WORKDIR, STEP, REPLICA, NUM, SEED, MODEL, OPTIMIZER = cli.run_flags()
-OUT = flags.DEFINE_string(
-    "out", None, "The PNG file to write; by default one in WORKDIR/drawn."
-)
+OUT = cli.out_flag()
 OUTDIR = flags.DEFINE_string(
     "outdir", None, "A new folder to write one PNG per example and samples.npz to."
 )
@@ -104,7 +103,9 @@ def main() -> None:
     else:
         captions = sampling.captions(gan.condition, condition) if CAPTIONS.value else ()
         path, what = _write_file(gan, examples, columns, frames, captions, state.step)
-    print(f"{path}: {what}, step {state.step}, replica {replica}")
+    one = exported.is_one(Path(WORKDIR.value))
+    of = f"step {state.step}" if one else f"step {state.step}, replica {replica}"
+    print(f"{path}: {what}, {of}")
 
 
 # --- What is drawn ------------------------------------------------------------------

@@ -57,7 +57,8 @@ def images(tmp_path_factory):
 # fork and run a command, or to wait for one that it has forked. The answer is a line.
 FORKS = """
 import json, os, resource, sys, traceback
-import gan_jax.check, gan_jax.evaluate, gan_jax.runs, gan_jax.sample, gan_jax.train
+import gan_jax.check, gan_jax.evaluate, gan_jax.export, gan_jax.runs
+import gan_jax.sample, gan_jax.train
 from gan_jax import cli
 
 def child(module, args, env, out, err):

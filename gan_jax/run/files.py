@@ -1,5 +1,6 @@
 """Files that appear whole or not at all."""
 
+import shutil
 from pathlib import Path
 
 
@@ -12,4 +13,22 @@ def write_file(path: Path, content: bytes) -> None:
         partial.rename(path)
     except OSError:
         partial.unlink(missing_ok=True)
+        raise
+
+
+def write_new_folder(path: Path, files: dict[str, bytes]) -> None:
+    """Writes a folder of files by rename, so that it is there whole or not at all.
+
+    Args:
+      path: is not there, or an empty folder.
+      files: the content of each, by its name.
+    """
+    partial = path.with_name(f".{path.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)  # of a process that was killed
+    try:
+        for name, content in files.items():
+            write_file(partial / name, content)
+        partial.rename(path)
+    except OSError:
+        shutil.rmtree(partial, ignore_errors=True)
         raise

@@ -1,6 +1,6 @@
-"""Opens a run that was trained before, to draw from it or to continue elsewhere.
+"""Opens a run that was trained before, or an exported generator, to draw from it.
 
-The run may come from elsewhere: no code that its config names is loaded, unless the
+Either may come from elsewhere: no code that its config names is loaded, unless the
 caller names it too.
 """
 
@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from gan_jax import config as config_lib
@@ -23,8 +24,9 @@ from gan_jax.build.preflight import check_generator, check_optimizers
 from gan_jax.data.source import MAX_PIXELS
 from gan_jax.devices import mesh as devices
 from gan_jax.errors import UserError, one_line
-from gan_jax.run import workdir
+from gan_jax.run import exported, workdir
 from gan_jax.run.checkpoint import Checkpoints
+from gan_jax.run.exported import ExportedGenerator
 
 
 def load(
@@ -34,13 +36,13 @@ def load(
     model: str | None = None,
     optimizers: Sequence[str] = (),
 ) -> tuple[GAN, TrainState]:
-    """Opens a run, to draw from it.
+    """Opens a run, or a folder that the command `export` wrote, to draw from it.
 
     No code that the run's config names is loaded, unless it is named here too. The
     user's own loss and terms do not matter to samples: the defaults replace them.
 
     Args:
-      path: the run's folder.
+      path: the folder.
       step: of the checkpoint, None for the newest.
       replica: which of its replicas.
       model: the file or dotted path of the run's model, if that is no module of
@@ -49,14 +51,19 @@ def load(
         optax's own.
 
     Returns:
-      Its GAN, and the state of that replica alone.
+      Its GAN, and the state of that replica alone. Of an exported generator the state
+      has the averaged generator, the step and the key; the players are None.
 
     Raises:
-      UserError: it is no run, has no such checkpoint or replica, or names code that is
-        not named here.
+      UserError: it is neither, has no such checkpoint or replica, is damaged, or names
+        code that is not named here.
     """
     path = Path(path)
-    gan, shapes, num = _described(path, model, optimizers)
+    if exported.is_one(path):
+        return _exported(path, step, replica, model)
+    run = workdir.read(path)
+    gan, shapes = _described(path / "config.json", run, model, optimizers)
+    num = len(shapes.step)
     if not (path / "checkpoints").is_dir():
         raise UserError(f"the run {path} has no checkpoint yet")
     if not 0 <= replica < num:
@@ -70,26 +77,72 @@ def load(
     return gan, replicas.replica(state, replica)
 
 
-def _described(
-    path: Path, model: str | None, optimizers: Sequence[str]
-) -> tuple[GAN, TrainState, int]:
-    """Returns a run's GAN, the shapes of its state, and how many replicas it has.
+def load_generator(path: Path | str, model: str | None = None) -> ExportedGenerator:
+    """Opens a generator that the command `export` wrote.
+
+    Args:
+      path: the folder.
+      model: as for `load`.
 
     Raises:
-      UserError: its config.json, which may hold anything, describes no run.
+      UserError: the folder holds none, it is damaged, or it names code that is not
+        named here.
+    """
+    path = Path(path)
+    if not exported.is_one(path):
+        raise UserError(
+            f"{path} holds no exported generator: there is no {exported.ABOUT}; write "
+            "one with python -m gan_jax.export --workdir=RUN --out=DIR"
+        )
+    return ExportedGenerator(*load(path, model=model))
+
+
+def _exported(
+    path: Path, step: int | None, replica: int, model: str | None
+) -> tuple[GAN, TrainState]:
+    about = exported.read(path)
+    if step not in (None, about["step"]):
+        raise UserError(f"--step={step}: {path} is a generator of step {about['step']}")
+    if replica not in (0, about["replica"]):
+        raise UserError(f"--replica={replica}: {path} is one generator, not a run")
+    gan, shapes = _described(path / exported.ABOUT, about, model)
+    like = jax.eval_shape(lambda tree: replicas.replica(tree, 0), shapes.ema)
+    state = TrainState(
+        step=jnp.int32(about["step"]),
+        key=replicas.root_keys(about["seed"], 1)[0],
+        g=None,
+        d=None,
+        ema=exported.variables(path, about, like),
+        memory=None,
+    )
+    return gan, state
+
+
+def _described(
+    file: Path, run: dict, model: str | None, optimizers: Sequence[str] | None = None
+) -> tuple[GAN, TrainState]:
+    """Returns a GAN, and the shapes of its state, with the axis of replicas.
+
+    Args:
+      file: what describes it.
+      run: the content of the file, which may hold anything.
+      model: as for `load`.
+      optimizers: likewise; None if they do not matter.
+
+    Raises:
+      UserError: it describes no GAN.
     """
     try:
-        return _built(workdir.read(path), model, optimizers)
+        return _built(run, model, optimizers)
     except UserError:
         raise
     except Exception as error:
-        file = path / "config.json"
         raise UserError(f"{file} describes no run ({one_line(error)})") from error
 
 
 def _built(
-    run: dict, model: str | None, optimizers: Sequence[str]
-) -> tuple[GAN, TrainState, int]:
+    run: dict, model: str | None, optimizers: Sequence[str] | None
+) -> tuple[GAN, TrainState]:
     config = config_lib.default()
     config.update(run["config"])  # of the defaults' types, or it raises
     config_lib.validate(config)
@@ -104,11 +157,11 @@ def _built(
     def init():
         return replicas.init_state(gan, replicas.root_keys(0, config.replicas))
 
-    return gan, jax.eval_shape(init), config.replicas
+    return gan, jax.eval_shape(init)
 
 
 def _without_code(
-    config: ConfigDict, model: str | None, optimizers: Sequence[str]
+    config: ConfigDict, model: str | None, optimizers: Sequence[str] | None
 ) -> ConfigDict:
     """Returns the config without any code but what the caller names.
 
@@ -124,6 +177,9 @@ def _without_code(
         raise UserError(f"--model={model}: the run's model is {config.model}")
     config.model = _allowed("model", config.model, [model] if model else [])
     for key in ("optimizer", "d_optimizer"):
+        if optimizers is None:
+            config[key] = config_lib.default()[key]
+            continue
         for name, _ in names.parse_calls(config[key]):
             allowed = _allowed("optimizer", name, optimizers)
             config[key] = config[key].replace(name, allowed, 1)

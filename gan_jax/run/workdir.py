@@ -155,8 +155,13 @@ def describe(config: ConfigDict, info: Info) -> dict:
             "example": describe_space(info.example),
             "condition": describe_space(info.condition),
         },
-        "versions": {library: version(library) for library in LIBRARIES},
+        "versions": versions(),
     }
+
+
+def versions() -> dict[str, str]:
+    """Returns the versions of the libraries that a run depends on."""
+    return {library: version(library) for library in LIBRARIES}
 
 
 def spaces(data: dict) -> tuple[Space, Space | None]:
