@@ -12,6 +12,8 @@ named here too (`--model=FILE`).
 
 from pathlib import Path
 
+import jax
+
 from gan_jax import cli
 from gan_jax.errors import UserError
 from gan_jax.run import exported, workdir
@@ -25,6 +27,8 @@ def main() -> None:
     """Runs the command."""
     out, replica = _out(), REPLICA.value or 0
     run = workdir.read(Path(WORKDIR.value))
+    # The program tells in which files its operations are: their names are enough.
+    jax.config.update("jax_hlo_source_file_canonicalization_regex", ".*/")
     gan, state = load(WORKDIR.value, STEP.value, replica, MODEL.value, OPTIMIZER.value)
     sizes = exported.write(out, gan, state, run, replica)
     files = ", ".join(f"{name} ({_readable(size)})" for name, size in sizes.items())

@@ -1,5 +1,6 @@
 """Runs that tests train: shipped configs, made small, and what the runs left."""
 
+import contextlib
 import importlib.util
 import json
 from pathlib import Path
@@ -8,8 +9,12 @@ import jax
 import numpy as np
 from PIL import Image
 
+from gan_jax import from_config
+from gan_jax.algorithm import replicas
 from gan_jax.build import names
+from gan_jax.data.source import Info
 from gan_jax.run import restore, workdir
+from gan_jax.run.checkpoint import Checkpoints
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = sorted((ROOT / "configs").glob("*.py"))
@@ -82,3 +87,17 @@ def assert_same_run(a, b):
         for path in (a, b)
     )
     assert ours == theirs
+
+
+def untrained(path, config, example, condition=None):
+    """Writes the files of a run that has drawn its first states, as if at step 7."""
+    gan = from_config(config, example, condition)
+    keys = replicas.root_keys(config.seed, config.replicas)
+    state = jax.jit(replicas.init_state, static_argnums=0)(gan, keys)
+    about = {"name": "made", "fingerprint": "made", "num_examples": 24}
+    info = Info(example=example, condition=condition, **about)
+    workdir.write(path, workdir.describe(config, info))
+    with contextlib.closing(Checkpoints(path / "checkpoints", keep=1)) as checkpoints:
+        checkpoints.save(state.replace(step=state.step + 7), 7, {})
+        checkpoints.wait()
+    return path

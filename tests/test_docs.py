@@ -17,18 +17,20 @@ from absl import flags
 from ml_collections import config_flags
 
 import gan_jax
+from gan_jax import cli, data
 from gan_jax import config as config_lib
-from gan_jax import data
 from gan_jax.algorithm import dynamics
 from gan_jax.build import names
 from gan_jax.build.names import parse_keywords
 from gan_jax.build.objectives import build_loss, build_penalties, build_step
 from gan_jax.build.preflight import check
+from gan_jax.data.source import Info
 from gan_jax.devices.mesh import make_mesh
 from gan_jax.errors import UserError
 from gan_jax.metrics.features.extractor import extract, load_extractor
 from gan_jax.objective import augment, losses, penalties, targets
 from gan_jax.objective.terms import Family, Term
+from gan_jax.run import exported, workdir
 
 ROOT = Path(__file__).parents[1]
 PAGES = {
@@ -229,7 +231,8 @@ def read(program, *words):
 def flags_of(source):
     """Returns the flags that the text of a command defines."""
     names = set(re.findall(r'DEFINE_\w+\(\s*"([\w-]+)"', source))
-    return names | set(re.findall(r"cli\.(\w+)_flag\(\)", source))
+    shared = cli.RunFlags._fields if "cli.run_flags()" in source else ()
+    return names | set(shared) | set(re.findall(r"cli\.(\w+)_flag\(\)", source))
 
 
 def build_experiment(words):
@@ -449,6 +452,27 @@ def test_what_is_shown_of_a_run_on_disk_runs(monkeypatch):
         names = {"gan_jax": gan_jax, "jax": jax}
         exec(code, names)
         assert names["samples"].shape == (2500, 2)
+
+
+@pytest.mark.slow
+def test_the_page_of_exports_runs_as_printed(tmp_path, monkeypatch):
+    space, config = gan_jax.Images((28, 28, 1)), config_lib.default()
+    config.update(model="mlp", width=2)
+    gan = gan_jax.from_config(config, space, None)
+    state = jax.jit(gan_jax.init_state)(gan, jax.random.key(0))
+    info = Info(
+        name="x", example=space, condition=None, num_examples=1, fingerprint="x"
+    )
+    run = workdir.describe(config, info)
+    exported.write(tmp_path / "GENERATOR", gan, state, run, 0)
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    for code in blocks("export.md", "python"):
+        exec(code, names)
+    assert names["path"].shape == (8, 28, 28, 1)
+    assert names["samples"].shape == (16, 28, 28, 1)
+    wanted = names["generator"].generate(names["latents"])
+    np.testing.assert_allclose(np.int32(names["samples"]), np.int32(wanted), atol=1)
 
 
 # --- Tables -------------------------------------------------------------------------
