@@ -21,4 +21,5 @@ def get_config(arg=None):
     c.log_every = 20
     c.sample_every = 100
     c.checkpoint_every = 400
+    c.eval.every = 400
     return c

@@ -26,6 +26,7 @@ SHRUNK = {
     "checkpoint_every": 2,
     "batch_size": 4,
     "width": 4,
+    "eval.every": 0,
 }
 
 # All terms that have memory, changing fast enough for a few steps.
