@@ -323,11 +323,9 @@ def test_a_new_folder_is_there_whole_or_not_at_all(tmp_path):
     out = tmp_path / "a" / "new"
     (tmp_path / "a" / ".new.partial").mkdir(parents=True)
     (tmp_path / "a" / ".new.partial" / "left").touch()  # by a process that was killed
-    write_new_folder(out, {"x": b"1", "y": b"2"})
-    assert {path.name: path.read_bytes() for path in out.iterdir()} == {
-        "x": b"1",
-        "y": b"2",
-    }
+    files = {"x": b"1", "y": b"2"}
+    write_new_folder(out, files)
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == files
     with pytest.raises(OSError, match="not empty"):
         write_new_folder(out, {"z": b"3"})
     assert [path.name for path in (tmp_path / "a").iterdir()] == ["new"]
