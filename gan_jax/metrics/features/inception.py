@@ -269,6 +269,7 @@ def converted(weights: Weights) -> dict:
     return params
 
 
+@functools.cache
 def _layers() -> dict[str, tuple[int, ...]]:
     """Returns the shape of each layer's kernel, by its name in PyTorch."""
     image = jax.ShapeDtypeStruct((1, SIZE, SIZE, 3), jnp.float32)

@@ -183,9 +183,10 @@ def checked(
                 f"{weights.path} is of another network: {name!r} is {x.dtype} "
                 f"{list(x.shape)} in place of float32 {list(shape)}"
             )
+    for name, x in tensors.items():
         if not np.isfinite(x).all():
             raise UserError(f"{weights.path} is damaged: {name!r} has NaN or inf")
-    return {name: tensors[name].astype(np.float32) for name in shapes}
+    return {name: x.astype(np.float32) for name, x in tensors.items()}
 
 
 def _few(names: set[str]) -> str:
