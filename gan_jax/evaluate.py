@@ -1,8 +1,8 @@
 """Measures samples: `python -m gan_jax.evaluate --workdir=DIR`.
 
 Draws samples from the averaged generator of a run (`--step`, `--replica`; by default
-the newest checkpoint of each replica), and compares them with the data that it was
-trained on. Or compares two sets, `--real=PATH --fake=PATH`: folders of images, or npz
+the newest checkpoint of each replica) or of an exported folder, and compares them with
+the data that it was trained on. Or compares two sets, `--real=PATH --fake=PATH`: folders of images, or npz
 files with `images` or `features`. `--metrics` names what is measured, and `--features`
 the network whose features are compared; docs/metrics.md explains them. Prints a table,
 or one JSON object (`--json`). Exit status: 0 done, 2 bad input.
@@ -43,7 +43,7 @@ from gan_jax.build import names
 from gan_jax.errors import UserError, one_line
 from gan_jax.metrics.features.extractor import Extractor, Outputs, load_extractor
 from gan_jax.metrics.metric import Metric, Value
-from gan_jax.run import evaluation, image_sets, workdir
+from gan_jax.run import evaluation, exported, image_sets, workdir
 from gan_jax.run.evaluation import Side
 from gan_jax.run.restore import load
 
@@ -163,13 +163,17 @@ def _config() -> tuple[ConfigDict, dict]:
     Raises:
       UserError: the workdir holds no run, or its data come from code that is not named.
     """
-    content, config = workdir.read(Path(WORKDIR.value)), config_lib.default()
+    path, config = Path(WORKDIR.value), config_lib.default()
+    is_exported = exported.is_one(path)
+    content = (exported if is_exported else workdir).read(path)
     try:
         config.update(content["config"])
         workdir.spaces(content["data"])
     except Exception as error:
-        what = f"{WORKDIR.value}/config.json describes no run ({one_line(error)})"
+        what = f"the files of {path} describe no run ({one_line(error)})"
         raise UserError(what) from error
+    if is_exported:  # one generator, whatever the run had
+        config.replicas = 1
     source = config.data.source
     if names.is_code(source):
         given = os.path.basename(SOURCE.value or "")

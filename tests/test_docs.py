@@ -347,11 +347,16 @@ def test_the_network_the_source_and_the_step_of_adding_train(desk):
     check(images, 4, make_mesh(1))
 
 
-def test_the_first_block_of_metrics_runs():
+def test_the_blocks_of_metrics_run():
     random = np.random.default_rng(0)
     names = {"real": random.normal(size=(20, 3)), "fake": random.normal(size=(20, 3))}
-    exec(blocks("metrics.md", "python")[0], names)
+    for block in blocks("metrics.md", "python"):
+        exec(block, names)
     assert np.isfinite([names[name] for name in ("distance", "mean", "recall")]).all()
+    means = names["real"].mean(0), names["fake"].mean(0)
+    assert names["gap"](names["real"], names["fake"]) == np.linalg.norm(
+        means[0] - means[1]
+    )
 
 
 @pytest.mark.slow

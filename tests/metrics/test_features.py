@@ -148,14 +148,13 @@ def test_inception_outputs():
     shapes = jax.tree.map(lambda x: (x.shape, x.dtype), (params, expected["params"]))
     assert shapes[0] == shapes[1]
     resize = inception.resizes.tensorflow1
-    for stored in ((2, 28, 28, 1), (2, 40, 30, 3)):
-        found = jax.eval_shape(
-            lambda x: inception._apply(
-                inception.InceptionV3(False), resize, {"params": params}, x
-            ),
-            jax.ShapeDtypeStruct(stored, "uint8"),
-        )
-        assert [x.shape for x in found] == [(2, 2048), (2, 1008)]
+    found = jax.eval_shape(
+        lambda x: inception._apply(
+            inception.InceptionV3(False), resize, {"params": params}, x
+        ),
+        jax.ShapeDtypeStruct((2, 28, 28, 1), "uint8"),
+    )
+    assert [x.shape for x in found] == [(2, 2048), (2, 1008)]
     for shape, kind in (((2, 28, 28, 2), "u1"), ((2, 2), "f4")):
         with pytest.raises(UserError, match="are of images"):
             inception._apply(None, resize, {}, np.zeros(shape, kind))
