@@ -2,10 +2,11 @@
 
 Draws samples from the averaged generator of a run (`--step`, `--replica`; by default
 the newest checkpoint of each replica) or of an exported folder, and compares them with
-the data that it was trained on. Or compares two sets, `--real=PATH --fake=PATH`: folders of images, or npz
-files with `images` or `features`. `--metrics` names what is measured, and `--features`
-the network whose features are compared; docs/metrics.md explains them. Prints a table,
-or one JSON object (`--json`). Exit status: 0 done, 2 bad input.
+the data that it was trained on. Or compares two sets, `--real=PATH --fake=PATH`:
+folders of images, or npz files with `images` or `features`. `--metrics` names what is
+measured, and `--features` the network whose features are compared; docs/metrics.md
+explains them. Prints a table, or one JSON object (`--json`). Exit status: 0 done, 2 bad
+input.
 
 The workdir may come from elsewhere: no code that its config names is run, unless it is
 named here too (`--model=FILE`, `--source=FILE`).
@@ -270,6 +271,9 @@ def _extracted(sets: list[image_sets.ExampleSet]) -> tuple[Extractor, Side, Side
             f"{sets[0].name}, {shapes[1][0]}x{shapes[1][1]} in {sets[1].name}"
         )
     channels = max(shape[2] for shape in shapes)
+    if shapes[0][2] != shapes[1][2]:
+        grey_one = sets[0] if shapes[0][2] == 1 else sets[1]
+        print(f"{grey_one.name} is grey: repeated to 3 channels", file=sys.stderr)
     grey = channels == 1 and shapes[0][:2] == (28, 28)
     name = FEATURES.value or ("mnist_lenet" if grey else "inception")
     extractor, sides = load_extractor(name, WEIGHTS.value), []

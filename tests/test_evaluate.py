@@ -72,7 +72,7 @@ def test_two_folders_of_images(measured, tmp_path):
     assert found["precision"]["value"] == found["coverage"]["value"] == 1
 
 
-def test_a_run_is_measured_with_all_its_replicas(measured, run):
+def test_a_run_is_measured_with_all_its_replicas(measured, forks, run, tmp_path):
     how = f"--workdir={run}", "--num=400", "--metrics=fd, modes, diversity"
     found = measured(*how)
     assert measured(*how)["fd"] == found["fd"]
@@ -84,6 +84,11 @@ def test_a_run_is_measured_with_all_its_replicas(measured, run):
     assert found["protocol"]["step"] == 2
     assert found["protocol"]["reference"] == "toy:ring"
     assert found["diversity_of_data"]["value"] == pytest.approx(2.5, abs=0.2)
+
+    first = tmp_path / "first"
+    assert forks("export", f"--workdir={run}", f"--out={first}")[0] == 0
+    exported = measured(f"--workdir={first}", *how[1:])
+    assert exported["fd"]["value"] == pytest.approx(values[0], rel=1e-5)
 
     alone = measured(*how, "--replica=1", "--repeats=3")
     assert alone["protocol"]["seeds"] == [0, 1, 2]
