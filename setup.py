@@ -42,6 +42,7 @@ setup(
         "tensorboard": ["tensorboard"],  # shows the metrics and grids of runs
         "torch": ["torch"],  # the other side of speed comparisons
         "peers": [  # the other side of tests/parity, skipped without them
+            "clean-fid",
             "prdc",
             "pytorch-fid",
             "torch",
