@@ -104,7 +104,7 @@ def frechet_distance(a: Moments, b: Moments) -> float:
 
     With covariances FFᵀ and GGᵀ, the trace of the square root is the sum of the
     singular values of FᵀG. So nothing is ever complex, singular covariances need no
-    offset, and a set is at distance 0 of itself to the last digits.
+    offset, and a set is at distance 0 from itself, to 1e-9 of the trace.
 
     Args:
       a: moments of one set.
@@ -116,8 +116,23 @@ def frechet_distance(a: Moments, b: Moments) -> float:
     arrays.same_width(len(a.mean), len(b.mean))
     apart = a.mean - b.mean
     spreads = np.trace(a.covariance) + np.trace(b.covariance)
-    root = linalg.svdvals(a.factor.T @ b.factor).sum() if spreads else 0.0
+    root = _sum_of_singular_values(a.factor.T @ b.factor)
     return max(0.0, float(apart @ apart + spreads - 2 * root))
+
+
+def _sum_of_singular_values(m: np.ndarray) -> float:
+    if not m.size:
+        return 0.0
+    if len(m) < m.shape[1]:
+        m = m.T
+    # The eigenvalues of their squares are found several times faster, but to an error
+    # that is relative to the largest: small singular values may lose all their digits.
+    squares = np.linalg.eigvalsh(m.T @ m)
+    roots = np.sqrt(np.maximum(squares, np.finfo(float).tiny))
+    lost = np.finfo(float).eps * squares[-1] * (1 / roots).sum()
+    if lost > 1e-10 * roots.sum():
+        roots = linalg.svdvals(m)
+    return roots.sum()
 
 
 def frechet_infinity(

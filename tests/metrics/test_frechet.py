@@ -61,7 +61,7 @@ def test_equals_the_closed_form_in_one_dimension():
 def test_a_set_is_at_no_distance_of_itself_below_its_dimension_too(n):
     found = moments(features(n, k=40))
     assert found.below_dimension == (n <= 40)
-    assert frechet_distance(found, found) <= 1e-12 * np.trace(found.covariance)
+    assert frechet_distance(found, found) <= 1e-9 * np.trace(found.covariance)
 
 
 def test_singular_covariances():
@@ -156,3 +156,10 @@ def test_each_class_has_its_distance():
 def test_bad_input(call, message):
     with pytest.raises(UserError, match=message):
         call(features(40))
+
+
+def test_an_ill_conditioned_set_is_at_no_distance_of_itself():
+    """Half of its directions would be lost in squares: they are 1e-18 of the rest."""
+    x = RANDOM.normal(size=(300, 40)) * np.where(np.arange(40) % 2, 1, 3e-5)
+    found = moments(x)
+    assert frechet_distance(found, found) <= 1e-13 * np.trace(found.covariance)
