@@ -4,7 +4,9 @@
 
 On 2 CPU cores, whose matrix product makes 210 GFLOP/s, the first legible digits appear
 at step 400, after 111 s, on the packaged sample; at that rate the run takes 6 minutes.
-Expect V between -1.3 and -0.8 and D(x) near 0.65.
+Expect V between -1.3 and -0.8, D(x) near 0.65, and a Fréchet distance of 2,000 samples
+that falls from 174 at step 400 to 103 at the end, in the features of `mnist_lenet`;
+between real digits it is 6.
 `configs/mnist.py:conditional` trains with class labels.
 """
 
