@@ -367,6 +367,7 @@ def test_the_extractor_of_adding(desk):
     assert extract(mine, [image]).features.tolist() == [[2.5, 4.5, 10.5, 12.5]]
 
 
+@pytest.mark.slow
 def test_the_notebook_page_runs_as_printed(monkeypatch, capsys):
     small = functools.partial(gan_jax.build, model="mlp", **SMALL)
     monkeypatch.setattr(gan_jax, "build", small)

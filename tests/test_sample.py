@@ -1,3 +1,5 @@
+import functools
+
 import games
 import jax
 import jax.numpy as jnp
@@ -16,6 +18,7 @@ from gan_jax.run.training import train
 
 KEY = jax.random.key(0)
 SIZE = (28, 28)
+slow = functools.partial(pytest.param, marks=pytest.mark.slow)
 
 
 @pytest.mark.parametrize(
@@ -111,11 +114,11 @@ def conditional_run(tmp_path_factory):
     ("args", "num", "size"),
     [
         ([], 100, (280, 280)),
-        (["--num=25", "--step=1"], 25, (5 * 28, 5 * 28)),
-        (["--labels=3,7", "--num=12"], 12, (3 * 28, 4 * 28)),
-        (["--interpolate"], 64, (8 * 28, 8 * 28)),
-        (["--interpolate", "--labels=4", "--num=9"], 9, (3 * 28, 3 * 28)),
-        (["--seeds=1-7", "--captions"], 7, (3 * 84, 3 * 98)),
+        slow(["--num=25", "--step=1"], 25, (5 * 28, 5 * 28)),
+        slow(["--labels=3,7", "--num=12"], 12, (3 * 28, 4 * 28)),
+        slow(["--interpolate"], 64, (8 * 28, 8 * 28)),
+        slow(["--interpolate", "--labels=4", "--num=9"], 9, (3 * 28, 3 * 28)),
+        slow(["--seeds=1-7", "--captions"], 7, (3 * 84, 3 * 98)),
     ],
 )
 def test_the_command(forks, conditional_run, tmp_path, args, num, size):
@@ -130,6 +133,7 @@ def test_the_command(forks, conditional_run, tmp_path, args, num, size):
         assert grid.size == size
 
 
+@pytest.mark.slow
 def test_the_command_draws_what_it_says(forks, conditional_run):
     def pixels(*args):
         status, said, err = forks("sample", f"--workdir={conditional_run}", *args)
@@ -150,6 +154,7 @@ def test_the_command_draws_what_it_says(forks, conditional_run):
     assert len(list((conditional_run / "samples").iterdir())) == 2  # the run's own
 
 
+@pytest.mark.slow
 def test_a_folder_holds_what_each_seed_gives(forks, conditional_run, tmp_path):
     """Whatever other seeds there are; and other tools read it."""
     gan, state = restore.load(conditional_run)

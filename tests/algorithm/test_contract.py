@@ -43,7 +43,7 @@ def moves(before, after):
     return all((a != b).any() for a, b in zip(*pairs, strict=True))
 
 
-LONG = ("classes", "masks")  # of which tests/run/test_spaces.py trains one
+LONG = ("classes", "masks", "pairs")  # of which tests/run/test_spaces.py trains one
 
 
 @pytest.mark.parametrize(

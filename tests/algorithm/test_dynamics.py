@@ -97,6 +97,7 @@ def test_only_what_looks_ahead_converges_on_the_bilinear_game():
     assert radii["unrolled(k=2)"] < 1
 
 
+@pytest.mark.slow
 def test_unrolled_by_no_step_is_alternating():
     batch = {"example": jax.random.normal(KEY, (6, 2))}
     how = POINTS | {"optimizer": "adam(learning_rate=1e-3, eps_root=1e-8)"}
@@ -124,6 +125,7 @@ def test_every_step_rests_at_the_equilibrium_of_the_dirac_gan(step):
     np.testing.assert_allclose(found, (CENTRE, 0), atol=1e-6)
 
 
+@pytest.mark.slow
 def test_every_step_makes_one_step_and_averages_what_it_made():
     batch = {"example": jax.random.normal(KEY, (6, 2))}
     for name in STEPS:

@@ -83,6 +83,7 @@ def test_parts_of_a_batch_give_its_gradient():
     assert_close(ours, theirs, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_memory_moves_once_an_update_by_the_whole_batch():
     how = IMAGES | SGD | {"penalties": "lecam", "replay": 24}
     how |= {"augment": "ada(every=1, images_to_one=48, target=-2.0)"}

@@ -57,7 +57,9 @@ def raw(tree):
     return jax.tree.map(plain, tree)
 
 
-@pytest.mark.parametrize("condition", [None, Classes(3)])
+@pytest.mark.parametrize(
+    "condition", [None, pytest.param(Classes(3), marks=pytest.mark.slow)]
+)
 def test_each_step_moves_its_own_player_alone(condition):
     gan, state = make(condition=condition)
     batch = batch_of(gan)

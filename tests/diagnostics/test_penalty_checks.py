@@ -84,7 +84,7 @@ GRADIENT, DIRAC = "D's gradient", "Dirac-GAN"
         (grows, {"shapes"}, "another kind of memory than it gets"),
         slow(nothing, {GRADIENT}, "no gradient by D's parameters"),
         slow(root, {FINITE, DIRAC}, "D's gradient is NaN or inf where D is constant"),
-        (stopped, {GRADIENT}, "relative difference 1 to finite"),
+        slow(stopped, {GRADIENT}, "relative difference 1 to finite"),
         slow(repels, {DIRAC}, "0.5±0i: unstable (±0.5i without it)"),
         (halves, {"projection"}, "moves a parameter by another"),
         (unit, {"finite at parameters 0, 1e4"}, "where parameters have size 0"),
@@ -97,6 +97,7 @@ def test_a_bad_penalty_fails_where_it_is_bad(term, failed, found):
     assert any(found in verdict.found for verdict in bad.values()), bad
 
 
+@pytest.mark.slow
 def test_an_average_may_be_a_constant_to_the_gradient():
     verdicts = examine(steady)
     assert all(verdict.passed for verdict in verdicts.values()), verdicts

@@ -64,7 +64,7 @@ GAMES = {  # spaces, and keys of a config
     ),
 }
 EACH = [
-    pytest.param(name, marks=pytest.mark.slow if name == "digits" else ())
+    pytest.param(name, marks=pytest.mark.slow if name in ("digits", "classes") else ())
     for name in GAMES
 ]
 REPLICA = {"classes": 1, "digits": 1}

@@ -86,6 +86,7 @@ def test_a_rejected_step_is_dumped_and_replayed(tmp_path, forks):
     assert (status, "another config (width: 4 -> 5)" in err) == (2, True)
 
 
+@pytest.mark.slow
 def test_the_batch_of_a_stream_is_dumped(tmp_path, images):
     """The chunk after the one that fails is on its way by then, with other data."""
     how = {**SHORT, "chunk": 1, "log_every": 4, "checkpoint_every": 4, "image_size": 8}

@@ -65,6 +65,7 @@ def test_killed_runs_end_as_one_that_was_not():
     assert done.stdout.endswith(" 0 lost\n")
 
 
+@pytest.mark.slow
 def test_a_killed_run_ends_as_one_that_was_not(forks, tmp_path):
     """SIGKILL while it trains and writes; another process takes over its lock."""
     how = {**HOW, "num_steps": 40, "chunk": 1}
@@ -79,6 +80,7 @@ def test_a_killed_run_ends_as_one_that_was_not(forks, tmp_path):
     assert_same_run(tmp_path / "whole", path)
 
 
+@pytest.mark.slow
 def test_a_difference_is_noticed(tmp_path):
     """The comparison that the kills rest on is one that can fail."""
     train(config_of("ring", **HOW), tmp_path / "a")
@@ -163,6 +165,7 @@ def test_a_full_disk_is_tried_again(tmp_path, monkeypatch, capfd):
     assert sorted(kept) == [12, 16]
 
 
+@pytest.mark.slow
 def test_writes_that_fail_in_the_background_count_too(tmp_path, monkeypatch, capfd):
     """They are noticed at the next save, which is made all the same."""
     from orbax.checkpoint import CheckpointManager
@@ -192,6 +195,7 @@ def test_writes_that_fail_in_the_background_count_too(tmp_path, monkeypatch, cap
     assert stop.value.status == 4
 
 
+@pytest.mark.slow
 def test_a_run_whose_stderr_is_closed_goes_on(forks, tmp_path):
     """As of `2>&1 | tee log` after tee has ended."""
     pipe, path = tmp_path / "pipe", tmp_path / "run"

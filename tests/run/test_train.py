@@ -62,7 +62,10 @@ STREAM = {"model": "mlp", "image_size": 8, "data.resident_mb": 0}
 TRAINED = ("folder", "mnist_mlp", "ring")  # one of each kind of data
 
 
-@pytest.mark.parametrize("name", TRAINED)
+@pytest.mark.parametrize(
+    "name",
+    [*(pytest.param(name, marks=pytest.mark.slow) for name in TRAINED[:2]), TRAINED[2]],
+)
 def test_configs_train_and_sample(name, make, tmp_path):
     path = tmp_path / "run"
     state = train(make(name, image_size=8), path)
@@ -338,6 +341,7 @@ def test_user_files_name_a_loss_a_penalty_and_a_model(make, tmp_path):
     assert isinstance(restore.load(tmp_path / "run", model=str(code))[0].loss, Loss)
 
 
+@pytest.mark.slow
 def test_samples_of_a_run_need_no_more_than_its_generator(make, tmp_path):
     """Neither a batch that fills packs and parts, nor the user's terms."""
     code = tmp_path / "mine.py"
@@ -359,7 +363,10 @@ def test_samples_of_a_run_need_no_more_than_its_generator(make, tmp_path):
 @pytest.mark.parametrize(
     ("name", "arg", "how"),
     [
-        ("ring", None, {"penalties": "r1(every=2)", "d_updates": 2}),
+        pytest.param(
+            *("ring", None, {"penalties": "r1(every=2)", "d_updates": 2}),
+            marks=pytest.mark.slow,
+        ),
         pytest.param("mnist_mlp", "conditional", {}, marks=pytest.mark.slow),
         pytest.param("folder", None, STREAM, marks=pytest.mark.slow),
         pytest.param("mnist_mlp", None, MEMORY, marks=pytest.mark.slow),

@@ -106,7 +106,7 @@ IMAGES = {"data.source": "packaged", "data.name": "mnist", "image_size": 8}
     "config",
     [
         ring(penalties="r1(every=2)", d_updates=2, schedule="cosine"),
-        ring(**IMAGES, conditional=True),
+        pytest.param(ring(**IMAGES, conditional=True), marks=pytest.mark.slow),
     ],
     ids=["points", "images"],
 )
@@ -119,6 +119,7 @@ def test_every_program_is_compiled_once(config, tmp_path):
     assert sorted(names) == sorted(programs)
 
 
+@pytest.mark.slow
 def test_resuming_compiles_no_start(tmp_path):
     train(ring(num_steps=4), tmp_path)
     with compilations() as names:
@@ -166,6 +167,7 @@ def run(config, writers, feed=None):
     return state, loop.run(Saved(0, state, {}))
 
 
+@pytest.mark.slow
 def test_the_state_is_donated_to_the_steps():
     before, after = run(ring(**IMAGES), Writers())
     assert all(leaf.is_deleted() for leaf in jax.tree.leaves(before))
@@ -196,6 +198,7 @@ class Slow:
         return self.feed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("seconds", "least", "most"), [(0.2, 0.5, 1), (0, 0, 0.3)])
 def test_logs_the_share_of_the_time_that_the_device_waits(seconds, least, most):
     drawn = Drawn(replicas.root_keys(0, 1), toy.ring(), 4)
