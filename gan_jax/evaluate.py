@@ -120,7 +120,7 @@ def _of_run(metrics: tuple[Metric, ...]) -> dict[str, Any]:
     source = data.load(config)
     num = NUM.value or min(source.info.num_examples or 10_000, evaluation.MOST)
     real, conditions = _reference(extractor, source, num)
-    test = _test_side(extractor, config, num)
+    test = _test_side(extractor, config, source.info.fingerprint, num)
     each = range(config.replicas) if REPLICA.value is None else [REPLICA.value]
     other = about["fingerprint"] != source.info.fingerprint
     found = []
@@ -197,7 +197,9 @@ def _reference(
         return evaluation.reference(extractor, source, num, advance)
 
 
-def _test_side(extractor: Extractor, config: ConfigDict, num: int) -> Side | None:
+def _test_side(
+    extractor: Extractor, config: ConfigDict, trained_on: str, num: int
+) -> Side | None:
     """Returns examples of the test split, None if the data have none."""
     if config.data.split != "train" or config.data.source == "toy":
         return None
@@ -208,7 +210,7 @@ def _test_side(extractor: Extractor, config: ConfigDict, num: int) -> Side | Non
         source = data.load(held_out)
     except UserError:
         return None
-    if source.info.fingerprint == data.load(config).info.fingerprint:
+    if source.info.fingerprint == trained_on:
         return None  # the source knows no splits
     return _reference(extractor, source, num)[0]
 

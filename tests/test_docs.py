@@ -28,9 +28,11 @@ from gan_jax.data.source import Info
 from gan_jax.devices.mesh import make_mesh
 from gan_jax.errors import UserError
 from gan_jax.metrics.features.extractor import extract, load_extractor
+from gan_jax.metrics.metric import Comparison
 from gan_jax.objective import augment, losses, penalties, targets
 from gan_jax.objective.terms import Family, Term
 from gan_jax.run import exported, workdir
+from gan_jax.run.evaluation import build_metrics
 
 ROOT = Path(__file__).parents[1]
 PAGES = {
@@ -357,6 +359,17 @@ def test_the_blocks_of_metrics_run():
     assert names["gap"](names["real"], names["fake"]) == np.linalg.norm(
         means[0] - means[1]
     )
+
+
+def test_the_metric_of_adding(desk):
+    desk("adding.md")
+    (spread,) = build_metrics("my_metrics.py:spread(power=1)")
+    fake = np.array([[1.0, 0], [3, 0], [5, 5], [5, 11]])
+    sides = {"fake_labels": np.array([0, 0, 1, 1])}
+    found = spread.measure(Comparison(fake[:2], fake, **sides))
+    assert found == {"spread": (2.0, pytest.approx(0.5**0.5))}
+    with pytest.raises(UserError, match="needs samples with classes"):
+        spread.measure(Comparison(fake, fake))
 
 
 @pytest.mark.slow

@@ -330,6 +330,8 @@ def with_absolute_files(config: ConfigDict) -> ConfigDict:
     for key in MAY_NAME_CODE:
         changed[key] = _absolute_files(config[key])
     changed.data.source = _absolute_files(config.data.source)
+    for key in ("metrics", "features"):
+        changed.eval[key] = _absolute_files(config.eval[key])
     return changed
 
 

@@ -193,7 +193,7 @@ def reference(
     def make() -> Outputs:
         return extract(extractor, batches_of(examples), progress)
 
-    about = f"{info.name} {info.fingerprint} {len(examples)}"
+    about = f"{info.name} {info.fingerprint} {examples.dtype} {examples.shape}"
     outputs = cached(extractor, about, make)
     labels = conditions if isinstance(info.condition, Classes) else None
     return Side(info.name, outputs, examples, labels), conditions
