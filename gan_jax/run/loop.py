@@ -123,6 +123,7 @@ class Loop:
         every = self.config.eval.every
         if not self.evaluator or (step % every and step != self.config.num_steps):
             return None
+        jax.block_until_ready(state)  # so that it times itself alone
         with self.records.clock.compiling():
             try:
                 return self.evaluator.measure(
