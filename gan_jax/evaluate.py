@@ -14,7 +14,6 @@ named here too (`--model=FILE`, `--source=FILE`).
 
 import contextlib
 import json
-import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -39,14 +38,13 @@ from rich.text import Text
 
 from gan_jax import cli, data
 from gan_jax import config as config_lib
-from gan_jax.algorithm.spaces import Classes
-from gan_jax.build import names
+from gan_jax.algorithm.spaces import Classes, Images
 from gan_jax.errors import UserError, one_line
 from gan_jax.metrics.features.extractor import Extractor, Outputs, load_extractor
 from gan_jax.metrics.metric import Metric, Value
 from gan_jax.run import evaluation, exported, image_sets, workdir
 from gan_jax.run.evaluation import Side
-from gan_jax.run.restore import load
+from gan_jax.run.restore import allowed, load
 
 WORKDIR, STEP, REPLICA, NUM, SEED, MODEL, OPTIMIZER = cli.run_flags()
 REAL = flags.DEFINE_string("real", None, "A folder of real images, or an npz file.")
@@ -175,15 +173,8 @@ def _config() -> tuple[ConfigDict, dict]:
         raise UserError(what) from error
     if is_exported:  # one generator, whatever the run had
         config.replicas = 1
-    source = config.data.source
-    if names.is_code(source):
-        given = os.path.basename(SOURCE.value or "")
-        if given != os.path.basename(source):
-            raise UserError(
-                f"the run's data source is {source}, code from outside of gan_jax: if "
-                f"you trust it, give --source={source}, or the path of your copy"
-            )
-        config.data.source = SOURCE.value
+    trusted = [SOURCE.value] if SOURCE.value else []
+    config.data.source = allowed("source", config.data.source, trusted)
     for flag in (DATA_DIR, MANUAL_DIR):
         if flag.value is not None:
             config.data[flag.name] = flag.value
@@ -203,8 +194,7 @@ def _test_side(
     """Returns examples of the test split, None if the data have none."""
     if config.data.split != "train" or config.data.source == "toy":
         return None
-    with config.unlocked():
-        held_out = config.copy_and_resolve_references()
+    held_out = config.copy_and_resolve_references()
     held_out.data.split = "test"
     try:
         source = data.load(held_out)
@@ -276,8 +266,8 @@ def _extracted(sets: list[image_sets.ExampleSet]) -> tuple[Extractor, Side, Side
     if shapes[0][2] != shapes[1][2]:
         grey_one = sets[0] if shapes[0][2] == 1 else sets[1]
         print(f"{grey_one.name} is grey: repeated to 3 channels", file=sys.stderr)
-    grey = channels == 1 and shapes[0][:2] == (28, 28)
-    name = FEATURES.value or ("mnist_lenet" if grey else "inception")
+    images = Images((*shapes[0][:2], channels))
+    name = FEATURES.value or evaluation.default_extractor(images)
     extractor, sides = load_extractor(name, WEIGHTS.value), []
     for one in sets:
         with _progress(one.name, one.num) as advance:

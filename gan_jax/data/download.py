@@ -22,6 +22,12 @@ def home(data: ConfigDict) -> os.PathLike:
     return epath.Path(data.data_dir or default).expanduser()
 
 
+def cache_folder(name: str) -> Path:
+    """Returns the folder of that name in the user's cache folder."""
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(home, "gan_jax", name)
+
+
 def unreachable(url: str, seconds: float = 8.0) -> str:
     """Returns within `seconds` why `url` cannot be downloaded; '' if it can."""
     reason = [f"no answer within {seconds:g} s"]

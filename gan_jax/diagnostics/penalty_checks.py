@@ -220,7 +220,7 @@ def _finite_projection(trial: Trial) -> Verdict:
 
 
 def _projection(trial: Trial) -> Verdict:
-    """Checks that what lies within the constraint stays as it is."""
+    """Checks that parameters that satisfy the constraint are not changed."""
     once = _projected(trial, trial.state.d.params)
     twice = _projected(trial, once)
     flat, again = (ravel_pytree(params)[0] for params in (once, twice))

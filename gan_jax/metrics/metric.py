@@ -66,7 +66,7 @@ class Comparison(NamedTuple):
     seed: int = 0
 
 
-# What to do where the other side of a comparison lacks what a metric asks for.
+# What a metric needs, by the field of a comparison that is missing.
 _LACKS = {
     "real_logits": "an extractor with a classifier, such as inception or mnist_lenet",
     "real_labels": "data with classes",

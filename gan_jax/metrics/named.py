@@ -1,33 +1,18 @@
 """The metrics that `--metrics` and a config may name, each with its settings.
 
-Each is a line on a function of this package, which has the formula and the source.
+Each calls a function of this package, which has the formula and the source.
 """
 
 import jax
 import numpy as np
 
 from gan_jax.errors import UserError
-from gan_jax.metrics import (
-    classifier_score,
-    frechet,
-    manifolds,
-    path_length,
-)
-from gan_jax.metrics import (
-    diversity as of_diversity,
-)
-from gan_jax.metrics import (
-    inception_score as of_classes,
-)
-from gan_jax.metrics import (
-    kid as kernel,
-)
-from gan_jax.metrics import (
-    memorisation as of_memory,
-)
-from gan_jax.metrics import (
-    modes as of_modes,
-)
+from gan_jax.metrics import classifier_score, frechet, manifolds, path_length
+from gan_jax.metrics import diversity as of_diversity
+from gan_jax.metrics import inception_score as of_classes
+from gan_jax.metrics import kid as kernel
+from gan_jax.metrics import memorisation as of_memory
+from gan_jax.metrics import modes as of_modes
 from gan_jax.metrics.metric import metric
 
 
@@ -96,7 +81,7 @@ def diversity(real, fake):
 
 @metric
 def ms_ssim(real, fake, *, real_examples, fake_examples, seed, pairs=100):
-    """The similarity of two samples of a class, and of two real examples."""
+    """The similarity of two samples, and of two real examples, over all classes."""
     found = {}
     for name, images in (
         ("ms_ssim", fake_examples),

@@ -3,9 +3,7 @@
 import contextlib
 import hashlib
 import io
-import os
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -18,6 +16,7 @@ from gan_jax.algorithm.players import generate
 from gan_jax.algorithm.spaces import Classes, Images, Points, Space
 from gan_jax.algorithm.state import TrainState
 from gan_jax.build.objectives import terms_of
+from gan_jax.data.download import cache_folder
 from gan_jax.errors import UserError
 from gan_jax.metrics import named
 from gan_jax.metrics.features.extractor import Extractor, Outputs, extract
@@ -208,9 +207,8 @@ def cached(extractor: Extractor, data: str, make: Callable[[], Outputs]) -> Outp
       make: extracts them.
     """
     about = repr((extractor.name, extractor.version, extractor.checksum, data))
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     digest = hashlib.sha256(about.encode()).hexdigest()[:24]
-    file = home / "gan_jax" / "features" / f"{digest}.npz"
+    file = cache_folder("features") / f"{digest}.npz"
     try:
         with np.load(file, allow_pickle=False) as kept:
             return Outputs(kept["features"], kept.get("logits"))

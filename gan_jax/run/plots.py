@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 _QUANTILES = 0.005, 0.995  # of the data, between which an axis lies without its margin
-_MARGIN = 0.2  # of an axis on each side, as a share of what lies between
+_MARGIN = 0.2  # of an axis on each side, as a share of the data's range
 _DATA, _SAMPLES = "0.7", "C0"  # colours
 
 

@@ -175,19 +175,28 @@ def _without_code(
         config[key] = names.without_code(config[key])
     if model and not names.is_code(config.model):
         raise UserError(f"--model={model}: the run's model is {config.model}")
-    config.model = _allowed("model", config.model, [model] if model else [])
+    config.model = allowed("model", config.model, [model] if model else [])
     for key in ("optimizer", "d_optimizer"):
         if optimizers is None:
             config[key] = config_lib.default()[key]
             continue
         for name, _ in names.parse_calls(config[key]):
-            allowed = _allowed("optimizer", name, optimizers)
-            config[key] = config[key].replace(name, allowed, 1)
+            mine = allowed("optimizer", name, optimizers)
+            config[key] = config[key].replace(name, mine, 1)
     return config
 
 
-def _allowed(kind: str, name: str, codes: Sequence[str]) -> str:
-    """Returns which of the `codes` stands for a name, or the name if it is no code."""
+def allowed(kind: str, name: str, codes: Sequence[str]) -> str:
+    """Returns which of the `codes` stands for a name, or the name if it is no code.
+
+    Args:
+      kind: what the name is of, and the flag that names code of that kind.
+      name: in the run's config.
+      codes: that the caller trusts.
+
+    Raises:
+      UserError: the name is code, and none of these.
+    """
     if not names.is_code(name):
         return name
     for code in codes:

@@ -7,7 +7,6 @@ send it back to an earlier checkpoint.
 import contextlib
 import dataclasses
 import functools
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from gan_jax.algorithm.state import TrainState
 from gan_jax.build import names
 from gan_jax.build.builder import from_config
 from gan_jax.build.preflight import check
+from gan_jax.data import download
 from gan_jax.data.feed import open_feed
 from gan_jax.devices import hosts
 from gan_jax.devices import mesh as devices
@@ -197,8 +197,7 @@ def warn(run: Run, state: TrainState) -> None:
 def use_compilation_cache() -> None:
     """Keeps compiled programs from one run to the next, in the user's cache folder."""
     if not jax.config.jax_compilation_cache_dir:
-        home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-        folder = Path(home) / "gan_jax" / "jax"
+        folder = download.cache_folder("jax")
         jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 

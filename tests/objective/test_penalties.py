@@ -9,12 +9,12 @@ penalty as a function in float64 NumPy; finite differences of it give the gradie
 import dataclasses
 import functools
 from collections.abc import Callable
-from unittest import mock
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import recording
 from jax import lax
 from scipy.stats import chi
 
@@ -279,22 +279,7 @@ def initial(term):
 
 def recorded(evaluate):
     """Returns a function that returns also what it draws from continuous laws."""
-
-    def wrapped(*args):
-        draws = []
-
-        def recording(draw):
-            def recorded_draw(*args, **kwargs):
-                draws.append(draw(*args, **kwargs))
-                return draws[-1]
-
-            return recorded_draw
-
-        uniform, normal = map(recording, (jax.random.uniform, jax.random.normal))
-        with mock.patch.multiple(jax.random, uniform=uniform, normal=normal):
-            return evaluate(*args), draws
-
-    return wrapped
+    return recording.recorded(evaluate, "uniform", "normal")
 
 
 def evaluate(case, theta, data, key, memory=None):

@@ -7,13 +7,13 @@ update is recorded, in its order, the latents first.
 
 import dataclasses
 from typing import Any
-from unittest import mock
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import recording
 
 import gan_jax
 from gan_jax import Classes, Images
@@ -100,23 +100,8 @@ DRAWS = ("uniform", "normal", "bernoulli", "randint")
 
 
 def recorded(evaluate):
-    """Returns a function that returns also all that it draws, in order."""
-
-    def wrapped(*args):
-        draws = []
-
-        def recording(draw):
-            def recorded_draw(*args, **kwargs):
-                draws.append(draw(*args, **kwargs))
-                return draws[-1]
-
-            return recorded_draw
-
-        patches = {name: recording(getattr(jax.random, name)) for name in DRAWS}
-        with mock.patch.multiple(jax.random, **patches):
-            return evaluate(*args), draws
-
-    return wrapped
+    """Returns a function that returns also all that it draws."""
+    return recording.recorded(evaluate, *DRAWS)
 
 
 def updates(gan, player, num=1, seed=0):

@@ -1,7 +1,6 @@
 """Reads files of weights, checks them, and keeps the public ones."""
 
 import hashlib
-import os
 import tempfile
 from collections.abc import Mapping
 from http.client import HTTPException
@@ -41,12 +40,6 @@ class Public(NamedTuple):
 
     url: str
     sha256: str
-
-
-def folder() -> Path:
-    """Returns the folder of public weights, in the user's cache folder."""
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(home, "gan_jax", "weights")
 
 
 def read(path: str | Path) -> Weights:
@@ -92,7 +85,7 @@ def public(source: Public) -> Weights:
     Raises:
       UserError: they cannot be downloaded; or the original or the copy is damaged.
     """
-    original = folder() / source.url.rpartition("/")[2]
+    original = download.cache_folder("weights") / source.url.rpartition("/")[2]
     copy = original.with_suffix(".safetensors")
     try:
         if not copy.is_file():
