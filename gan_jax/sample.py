@@ -4,16 +4,17 @@ Draws from the averaged generator of any checkpoint (`--step`) and replica
 (`--replica`): a grid of examples, of chosen classes (`--labels=relief,3`), of
 conditions in a file (`--condition=FILE.npy`), of a truncated prior
 (`--truncation=0.7`), of chosen seeds (`--seeds=0-99`), or of interpolations
-(`--interpolate`). Writes it to `--out=FILE.png`, by default one in WORKDIR/drawn; or
-writes one PNG of each example and an npz (`--outdir=DIR`), or a walk through the
-latents (`--video=FILE.webp`). The workdir may also be a folder that the command
-`export` wrote. Prints what it wrote. Exit status: 0 done, 2 bad input.
+(`--interpolate`). Writes it to `--out=FILE.png` (clips also to `--out=FILE.gif`), by
+default one in WORKDIR/drawn; or writes each example and an npz (`--outdir=DIR`), or a
+walk through the latents (`--video=FILE.webp`). The workdir may also be a folder that
+the command `export` wrote. Prints what it wrote. Exit status: 0 done, 2 bad input.
 
 The workdir may come from elsewhere: no code that its config names is run, unless it is
 named here too (`--model=FILE`).
 """
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 import jax
@@ -195,8 +196,8 @@ def _write_file(
         write_file(path, pictures.animation(images, columns, kind, FPS.value))
         return path, f"{frames} frames of {_count(num)}"
     path = Path(OUT.value or _default_out(step))
-    png = pictures.png(space, examples[None], columns, captions=captions)
-    write_file(path, png)
+    found = pictures.files(space, examples[None], columns, captions=captions)
+    write_file(path, found[path.suffix])
     return path, _count(num)
 
 
@@ -249,11 +250,9 @@ def _check_paths() -> None:
     Raises:
       UserError: it cannot; says why.
     """
-    for flag, suffixes in ((OUT, [".png"]), (VIDEO, [".webp", ".gif"])):
+    _check_suffix(VIDEO, [".webp", ".gif"])
+    for flag in (OUT, VIDEO):
         path = Path(flag.value or "")
-        if flag.value and path.suffix not in suffixes:
-            names = " or ".join(f"*{suffix}" for suffix in suffixes)
-            raise UserError(f"--{flag.name}={path}: name the file {names}")
         if flag.value and path.is_dir():
             raise UserError(f"--{flag.name}={path}: it is a folder")
         if flag.value:
@@ -267,12 +266,26 @@ def _check_paths() -> None:
         workdir.check(Path(WORKDIR.value) / "drawn", "give --out=FILE.png;")
 
 
+def _check_suffix(flag: flags.FlagHolder, suffixes: Iterable[str]) -> None:
+    """Checks that a file is named as one that can be written.
+
+    Raises:
+      UserError: it is not.
+    """
+    if flag.value and Path(flag.value).suffix not in suffixes:
+        names = " or ".join(f"*{suffix}" for suffix in suffixes)
+        raise UserError(f"--{flag.name}={flag.value}: name the file {names}")
+
+
 def _check_run(gan: GAN) -> None:
     """Checks that what is asked for makes sense for this run.
 
     Raises:
       UserError: it does not.
     """
+    if OUT.value:
+        zeros = np.zeros((1, 1, *gan.example.shape), gan.example.stored_dtype)
+        _check_suffix(OUT, pictures.files(gan.example, zeros, 1))
     for flag in (INTERPOLATE, VIDEO, CAPTIONS):
         if flag.value and isinstance(gan.example, Points):
             raise UserError(f"--{flag.name} is of images; this run makes points")

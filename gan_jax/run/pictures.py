@@ -24,6 +24,7 @@ from gan_jax.errors import printable
 from gan_jax.run import plots
 from gan_jax.run.files import write_file
 
+FPS = 10  # of clips
 POINTS = 2500  # in a plot: as many as modes are usually counted in
 _MOST_PIXELS = 2048  # on a side of a grid of few examples
 _LEGIBLE = 64  # pixels, the least width of an image with a caption
@@ -277,6 +278,40 @@ def _(space: Points, examples, columns, data=None, captions=()):
     return plots.png(examples, data)
 
 
+@functools.singledispatch
+def files(
+    space: Space,
+    examples: np.ndarray,
+    columns: int,
+    data: np.ndarray | None = None,
+    captions: Sequence[str] = (),
+) -> dict[str, bytes]:
+    """Returns the files that show examples, by their suffixes.
+
+    There is always a `.png`; what moves or sounds has a file of its own kind besides.
+
+    Args:
+      space: of the examples.
+      examples: as for `png`, as are the others.
+      columns: see there.
+      data: see there.
+      captions: see there.
+    """
+    return {".png": png(space, examples, columns, data, captions)}
+
+
+@files.register
+def _(space: Video, examples, columns, data=None, captions=()):
+    """Adds a grid in which all clips run at the same time."""
+    clips = examples.reshape(-1, *space.shape)
+    frames = _with_colours(np.concatenate(clips.swapaxes(0, 1)))
+    frames = frames.reshape(space.shape[0], len(clips), *frames.shape[1:])
+    if captions:
+        frames = np.stack([with_captions(frame, captions) for frame in frames])
+    film = animation(frames, columns_of(len(clips), frames.shape[2:4]), "gif", FPS)
+    return {".png": png(space, examples, columns, data, captions), ".gif": film}
+
+
 def picture(pixels: np.ndarray) -> Any:
     """Returns `[height, width, channels]` as an image of Pillow."""
     from PIL import Image
@@ -301,8 +336,9 @@ def animation(images: np.ndarray, columns: int, kind: str, fps: float) -> bytes:
 
 
 def save(path: Path, space: Space, examples: np.ndarray, columns: int) -> None:
-    """Writes the `png` of examples to a file."""
-    write_file(path, png(space, examples, columns))
+    """Writes the `files` of examples: `path` with each suffix."""
+    for suffix, content in files(space, examples, columns).items():
+        write_file(path.with_suffix(suffix), content)
 
 
 def tile(images: np.ndarray, columns: int) -> np.ndarray:

@@ -17,7 +17,7 @@ from gan_jax.algorithm.spaces import Classes, Images, Points, Space
 from gan_jax.algorithm.state import TrainState
 from gan_jax.errors import UserError, one_line, unknown
 from gan_jax.run.files import write_file
-from gan_jax.run.pictures import as_images, columns_of, picture, square_grid
+from gan_jax.run.pictures import columns_of, save, square_grid
 
 MOST = 1_000_000  # examples that one command draws
 _BATCH = 128  # examples that G makes at once
@@ -263,7 +263,7 @@ def write_folder(
     labels: np.ndarray | None,
     numbers: Sequence[int],
 ) -> None:
-    """Writes examples for other tools: `samples.npz`, and a PNG of each that has one.
+    """Writes examples for other tools: `samples.npz`, and the `pictures.files` of each.
 
     The file holds the stored values, `images` (uint8 `[num, height, width, channels]`
     for most runs), `points`, or `examples` of another kind; and `labels`, if any.
@@ -273,7 +273,7 @@ def write_folder(
       space: of the examples.
       examples: `[num, *shape]`, stored values.
       labels: `[num]` of a run on classes.
-      numbers: the name of each PNG.
+      numbers: the name of each one's files.
     """
     kinds = {Images: "images", Points: "points", Space: "examples"}
     key = next(name for kind, name in kinds.items() if isinstance(space, kind))
@@ -283,7 +283,5 @@ def write_folder(
     write_file(folder / "samples.npz", buffer.getvalue())
     if isinstance(space, Points):
         return
-    for number, image in zip(numbers, as_images(space, examples), strict=True):
-        buffer = io.BytesIO()
-        picture(image).save(buffer, "png")
-        write_file(folder / f"{number:06d}.png", buffer.getvalue())
+    for number, example in zip(numbers, examples, strict=True):
+        save(folder / f"{number:06d}.png", space, example[None, None], 1)

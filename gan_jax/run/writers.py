@@ -33,8 +33,8 @@ class Output:
             `data`, a name.
         """
 
-    def samples(self, step: int, png: bytes) -> None:
-        """Writes a sample grid."""
+    def samples(self, step: int, files: dict[str, bytes]) -> None:
+        """Writes a sample grid, the `pictures.files` of one."""
 
     def evaluation(self, record: dict) -> None:
         """Writes what was measured of the samples of a step."""
@@ -52,7 +52,7 @@ class Writers:
       outputs: none on the hosts that write nothing.
       space: of the examples.
       columns: examples in a row of a sample grid.
-      data: `[num, *shape]` real examples, see `pictures.png`.
+      data: `[num, *shape]` real examples, see `pictures.files`.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class Writers:
         if not self._due:
             return
         try:
-            png = pictures.png(self._space, examples, self._columns, self._data)
+            files = pictures.files(self._space, examples, self._columns, self._data)
         except Exception as error:  # a run is worth more than a picture
             hosts.say(
                 f"cannot draw the samples of step {step} ({one_line(error)}); "
@@ -97,7 +97,7 @@ class Writers:
             )
             return
         for output, due in self._due.items():
-            due.append(partial(output.samples, step, png))
+            due.append(partial(output.samples, step, files))
         self._try("samples", step)
 
     def evaluation(self, record: dict) -> None:
@@ -272,7 +272,7 @@ def _json(value):
 
 
 class SampleFiles(Output):
-    """`samples/STEP.png`.
+    """`samples/STEP.png`, and the other files of a sample grid if there are any.
 
     Args:
       folder: of the run.
@@ -281,9 +281,10 @@ class SampleFiles(Output):
     def __init__(self, folder: Path):
         self._folder = folder / "samples"
 
-    def samples(self, step: int, png: bytes) -> None:
+    def samples(self, step: int, files: dict[str, bytes]) -> None:
         """Writes a sample grid."""
-        write_file(self._folder / f"{step:06d}.png", png)
+        for suffix, content in files.items():
+            write_file(self._folder / f"{step:06d}{suffix}", content)
 
 
 class Board(Output):
@@ -315,13 +316,19 @@ class Board(Output):
         summaries = [summary.scalar(*item) for item in scalars.items()]
         self._add(record["step"], summaries)
 
-    def samples(self, step: int, png: bytes) -> None:
-        """Writes a sample grid."""
+    def samples(self, step: int, files: dict[str, bytes]) -> None:
+        """Writes the pictures of a sample grid, which TensorBoard shows as they are."""
         from PIL import Image
-        from tensorboardX import summary
+        from tensorboardX.proto.summary_pb2 import Summary
 
-        pixels = np.asarray(Image.open(io.BytesIO(png)).convert("RGB"))
-        self._add(step, [summary.image("samples", pixels, dataformats="HWC")])
+        tags, summaries = {".png": "samples", ".gif": "clips"}, []
+        for suffix in tags.keys() & files.keys():
+            width, height = Image.open(io.BytesIO(files[suffix])).size
+            size = {"height": height, "width": width, "colorspace": 3}
+            image = Summary.Image(encoded_image_string=files[suffix], **size)
+            value = Summary.Value(tag=tags[suffix], image=image)
+            summaries.append(Summary(value=[value]))
+        self._add(step, summaries)
 
     def close(self) -> None:
         """Closes the file."""

@@ -185,7 +185,7 @@ class Drawings(Output):
     def write(self, record):
         self.steps.append(record["step"])
 
-    def samples(self, step, png):
+    def samples(self, step, files):
         self.pngs.append(step)
 
 
@@ -264,6 +264,21 @@ def test_an_animation_has_its_frames_and_repeats(kind):
     assert film.info["duration"] == 40
     grey = np.asarray(film.convert("L")).astype(int)
     assert np.abs(grey - pictures.tile(frames[3], 2)[..., 0]).max() <= 3
+
+
+def test_clips_have_a_film_in_which_all_run_at_the_same_time():
+    space = Video((4, 6, 8, 1))
+    clips = np.kron(stored(Video((4, 3, 4, 1)), 5), np.ones((1, 1, 2, 2, 1), np.uint8))
+    found = pictures.files(space, clips[None], 2)
+    assert list(found) == [".png", ".gif"]
+    film = opened(found[".gif"])
+    columns = pictures.columns_of(5, (6, 8))
+    assert (film.n_frames, film.info["duration"], film.info["loop"]) == (4, 100, 0)
+    for time in range(4):
+        film.seek(time)
+        film.load()
+        wanted = pictures.tile(clips[:, time], columns)[..., 0]
+        np.testing.assert_array_equal(np.asarray(film.convert("L")), wanted)
 
 
 def test_fixed_conditions_are_spread_over_the_source():

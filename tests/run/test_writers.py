@@ -11,7 +11,7 @@ from rich.console import Console
 from tensorboardX.proto import event_pb2
 from tensorboardX.proto.event_pb2 import SessionLog
 
-from gan_jax.algorithm.spaces import Images
+from gan_jax.algorithm.spaces import Images, Video
 from gan_jax.errors import UserError
 from gan_jax.run.progress import ProgressLine
 from gan_jax.run.writers import (
@@ -137,8 +137,26 @@ def test_tensorboard_has_the_mean_and_its_standard_error(tmp_path):
     assert (301, "wall_time") not in written
     image = written[301, "samples"].image
     assert (image.height, image.width) == (10, 10)
+    grid = (tmp_path / "samples" / "000301.png").read_bytes()
+    assert image.encoded_image_string == grid
     (start,) = (event for event in found if event.HasField("session_log"))
     assert (start.step, start.session_log.status) == (1, SessionLog.START)
+
+
+def test_a_film_is_written_beside_the_grid_and_shown_by_tensorboard(tmp_path):
+    outputs = [SampleFiles(tmp_path), Board(tmp_path, 0)]
+    writers = Writers(outputs, Video((3, 4, 4, 1)), columns=2)
+    writers.samples(7, np.zeros((1, 4, 3, 4, 4, 1), np.uint8))
+    writers.close()
+    shown = {
+        value.tag: value.image
+        for event in events(tmp_path)
+        for value in event.summary.value
+    }
+    for tag, suffix, size in (("samples", "png", (8, 24)), ("clips", "gif", (8, 8))):
+        file = tmp_path / "samples" / f"000007.{suffix}"
+        assert shown[tag].encoded_image_string == file.read_bytes()
+        assert (shown[tag].height, shown[tag].width) == size
 
 
 class Full:
