@@ -532,7 +532,9 @@ def test_every_objective_is_named_with_its_settings(name):
 
 def test_the_table_of_coverage_has_every_loss():
     text = section("objectives.md", "What the losses cover")
-    table = re.search(r"<!-- (\S+): start -->(.*)<!-- \1: end -->", text, re.DOTALL)[2]
+    table = re.search(
+        r"<!-- (\S+ --table=ring): start -->(.*)<!-- \1: end -->", text, re.DOTALL
+    )[2]
     named = {re.match(r"`(\w+)", row[0])[1] for row in rows(table)[1:]}
     found = {n for n, x in ours().items() if isinstance(x, losses.Loss | Family)}
     assert found == named

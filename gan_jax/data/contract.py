@@ -41,6 +41,8 @@ def check(source: Any, name: str) -> None:
         _check_arrays(source)
     else:
         read(source, 0)
+    if getattr(source, "augment", None) is not None:
+        _check_augment(source)
 
 
 def read(source: Any, index: int, conditional: bool = True) -> dict[str, np.ndarray]:
@@ -139,6 +141,36 @@ def _check_drawn(source: Any) -> None:
             what = f"{info.name}: sample(key, 2)"
             value = _value(drawn, key, space, what)
             _check_type(space, value, f"{what}[{key!r}]", 2)
+
+
+def _check_augment(source: Any) -> None:
+    """Checks that a batch keeps its shapes and types, with conditions and without."""
+    info = source.info
+    spaces = {"example": info.example, "condition": info.condition}
+    batch = {
+        name: jax.ShapeDtypeStruct((2, *space.shape), space.stored_dtype)
+        for name, space in spaces.items()
+        if space is not None
+    }
+    for names in {("example",), tuple(batch)}:
+        before = {name: batch[name] for name in names}
+        try:
+            after = jax.eval_shape(source.augment, jax.random.key(0), before)
+        except Exception as error:
+            what = f"{info.name}: augment fails: {one_line(error)}"
+            raise UserError(what) from error
+        if jax.tree.map(lambda x: (x.shape, x.dtype), after) != jax.tree.map(
+            lambda x: (x.shape, x.dtype), before
+        ):
+            raise UserError(
+                f"{info.name}: augment makes {_types(after)} of {_types(before)}: it "
+                "must keep names, shapes and types"
+            )
+
+
+def _types(batch: Any) -> str:
+    """Returns the arrays of a batch as text: `{'example': uint8[2, 8, 8, 1]}`."""
+    return str(jax.tree.map(lambda x: f"{x.dtype}{list(x.shape)}", batch))
 
 
 def _check_arrays(source: InMemory) -> None:

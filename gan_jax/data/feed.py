@@ -14,7 +14,8 @@ alone determines the position in the data, and nothing else has to be saved.
 
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import flax.struct
 import jax
@@ -231,24 +232,58 @@ class Stream:
         )
 
 
-class Fixed:
-    """A feed that is the same for every chunk.
+@flax.struct.dataclass
+class Augmented:
+    """A feed whose batches are changed at random as they are drawn.
 
-    Args:
-      feed: `Drawn` or `Resident`.
+    Attributes:
+      key: the root key, `[replicas]`, or one key for a single run.
+      feed: `Resident` or `Window`.
+      augment: `(key, batch) -> batch`, of the source.
     """
 
-    def __init__(self, feed: Drawn | Resident):
-        self._feed = feed
+    key: Array
+    feed: Resident | Window
+    augment: Callable = flax.struct.field(pytree_node=False)
 
-    def at(self, step: int, n: int) -> Drawn | Resident:
-        """Returns the feed."""
-        return self._feed
+    @property
+    def axes(self) -> "Augmented":
+        """The axis of replicas of each leaf."""
+        return self.replace(key=0, feed=self.feed.axes)
+
+    def window(self, step: Array, n: int) -> tuple[Array, Any]:
+        """Returns the step counters, and what the feed draws in these steps."""
+        return step + jnp.arange(n), self.feed.window(step, n)
+
+    def batch(self, drawn: tuple[Array, Any]) -> dict[str, Array]:
+        """Makes one step's batch, and changes it."""
+        step, drawn = drawn
+        return self.augment(purpose_key(self.key, step, "data"), self.feed.batch(drawn))
 
 
-def open_feed(
-    source, config: ConfigDict, keys: Array, step: int, mesh: Mesh
-) -> Fixed | Stream:
+class Opened:
+    """Gives the feed of each chunk.
+
+    Args:
+      of_chunk: `(step, n) -> feed`.
+      keys: the root keys, `[replicas]`.
+      augment: of the source; None without.
+    """
+
+    def __init__(self, of_chunk: Callable, keys: Array, augment: Callable | None):
+        self._of_chunk, self._keys, self._augment = of_chunk, keys, augment
+
+    def at(self, step: int, n: int) -> Any:
+        """Returns the feed of the `n` steps from `step` on."""
+        feed = self._of_chunk(step, n)
+        return (
+            feed
+            if self._augment is None
+            else Augmented(self._keys, feed, self._augment)
+        )
+
+
+def open_feed(source, config: ConfigDict, keys: Array, step: int, mesh: Mesh) -> Opened:
     """Opens the feed that fits a source.
 
     Args:
@@ -261,15 +296,17 @@ def open_feed(
     Returns:
       An object whose `at(step, n)` is the feed of the next `n` steps.
     """
+    augment = getattr(source, "augment", None)
     if hasattr(source, "sample"):
         size = config.batch_size * config.d_updates
-        return Fixed(Drawn(keys, source, size, bool(config.conditional)))
-    if not isinstance(source, InMemory):
-        return Stream(source, config, step, mesh)
-    examples, conditions = _placed(source, config.conditional, mesh)
-    return Fixed(
-        Resident(keys, examples, conditions, config.batch_size, config.d_updates)
-    )
+        feed = Drawn(keys, source, size, bool(config.conditional))
+    elif isinstance(source, InMemory):
+        examples, conditions = _placed(source, config.conditional, mesh)
+        feed = Resident(keys, examples, conditions, config.batch_size, config.d_updates)
+    else:
+        stream = Stream(source, config, step, mesh)
+        return Opened(stream.at, keys, augment)
+    return Opened(lambda step, n: feed, keys, augment)
 
 
 def _placed(

@@ -2,7 +2,7 @@
 
 import dataclasses
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -45,12 +45,21 @@ class InMemory(Sequence):
       conditions: `[num_examples, *info.condition.shape]`, integers for classes; None if
         there are none. If each condition is the example itself, pass the same array:
         it is then placed on the device once.
+      augment: changes each batch at random in the compiled step, `(key, batch) ->
+        batch`: a pure function that keeps shapes and types. A batch has the key
+        `example`, and `condition` in a conditional run. Metrics and sample grids see
+        the examples as they are.
     """
 
     def __init__(
-        self, info: Info, examples: np.ndarray, conditions: np.ndarray | None = None
+        self,
+        info: Info,
+        examples: np.ndarray,
+        conditions: np.ndarray | None = None,
+        augment: Callable | None = None,
     ):
         self.info, self.examples = info, np.asarray(examples)
+        self.augment = augment
         self.conditions = conditions
         if conditions is not None:
             same = conditions is examples

@@ -173,3 +173,22 @@ def test_refuses(monkeypatch, row):
         load(monkeypatch, source)
     assert str(caught.value).isprintable()
     assert len(str(caught.value)) < 300
+
+
+@pytest.mark.parametrize(
+    ("augment", "message"),
+    [
+        (lambda key, batch: batch["x"], "mine: augment fails: KeyError: 'x'"),
+        (
+            lambda key, batch: {"example": batch["example"] / 2},
+            r"augment makes {'example': 'float32\[2, 4, 4, 1\]'} of {'example': 'uint8",
+        ),
+        (lambda key, batch: batch | {"condition": 0 * batch["example"]}, "must keep"),
+    ],
+)
+def test_an_augmentation_of_the_source_keeps_what_a_batch_is(
+    monkeypatch, augment, message
+):
+    load(monkeypatch, InMemory(info(GREY), PIXELS, augment=lambda key, batch: batch))
+    with pytest.raises(UserError, match=message):
+        load(monkeypatch, InMemory(info(GREY), PIXELS, augment=augment))

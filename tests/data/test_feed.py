@@ -325,3 +325,44 @@ def test_toy_densities(density, modes):
 def test_the_ring_has_radius_two_and_the_grid_spacing_one():
     np.testing.assert_allclose(np.linalg.norm(toy.ring().centres, axis=1), 2, rtol=1e-6)
     assert sorted({x for x, _ in toy.grid().centres}) == [-4, -2, 0, 2, 4]
+
+
+# --- Batches that are changed as they are drawn -------------------------------------
+
+
+def shifted(key, batch):
+    """Adds a random number to each example, and the same to its condition."""
+    shift = jax.random.randint(key, batch["example"].shape[:1], 1, 100, jnp.uint8)
+    shift = shift.reshape(-1, 1, 1, 1)
+    return {name: x + shift for name, x in batch.items()}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_augmented_batches_are_a_function_of_seed_and_step(kind):
+    config = config_of(5, 2, replicas=2)
+    keys = jax.random.split(jax.random.key(SEED), 2)
+
+    def opened(augment, step):
+        source = numbered(23, SQUARE, SQUARE)
+        source = source if kind == "resident" else Lazy(source)
+        source.augment = augment
+        feed = open_feed(source, config, keys, step, sharding.make_mesh(replicas=2))
+        axes = feed.at(step, 3).axes
+
+        @jax.jit
+        def draw(feed, step):
+            window = jax.vmap(lambda feed: feed.window(step, 3), (axes,), 1)(feed)
+            batch = jax.vmap(lambda feed, drawn: feed.batch(drawn), (axes, 0))
+            return jax.vmap(batch, (None, 0))(feed, window)
+
+        return draw(feed.at(step, 3), np.int32(step))
+
+    plain, ours = opened(None, 0), opened(shifted, 0)
+    moved = ours["example"] - plain["example"]
+    assert (moved > 0).all()
+    assert (moved[..., :1, :1, :] == moved).all()  # one number for an example
+    np.testing.assert_array_equal(ours["condition"] - plain["condition"], moved)
+    of_examples = moved[..., 0, 0, 0].reshape(6, -1)  # [steps and replicas, examples]
+    assert len({tuple(row) for row in of_examples.tolist()}) == 6
+    resumed = opened(shifted, 2)
+    np.testing.assert_array_equal(resumed["example"][0], ours["example"][2])
