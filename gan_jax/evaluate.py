@@ -55,8 +55,8 @@ METRICS = flags.DEFINE_string(
 FEATURES = flags.DEFINE_string(
     "features",
     "",
-    "Whose features to compare: inception, mnist_lenet, pixels, identity, or your "
-    "FILE.py:NAME; by default what suits the examples.",
+    "Whose features to compare: inception, efficientnet_lite0, mnist_lenet, pixels, "
+    "identity, or your FILE.py:NAME; by default what suits the examples.",
 )
 WEIGHTS = flags.DEFINE_string("weights", None, "The file of the features' weights.")
 REPEATS = flags.DEFINE_integer("repeats", 1, "Sets of samples, from as many seeds.")

@@ -4,10 +4,14 @@ Each is $Y = R X C^\top$ for every channel, with a matrix for each axis that dep
 the two sizes alone. So both run inside the compiled program, on any device.
 """
 
+from collections.abc import Callable
+
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 from PIL import Image
+
+from gan_jax.errors import UserError
 
 
 def tensorflow1(x: Array, size: int) -> Array:
@@ -39,6 +43,31 @@ def clean(x: Array, size: int) -> Array:
       `[n, size, size, c]`, float32, clipped to [0, 255].
     """
     return jnp.clip(_resized(x, size, _bicubic), 0, 255)
+
+
+def rgb(
+    stored: Array, size: int, resize: Callable[[Array, int], Array], features: str
+) -> Array:
+    """Resizes images for a network that sees three channels; grey ones are repeated.
+
+    Args:
+      stored: `[n, h, w, 1 or 3]`, in [0, 255].
+      size: height and width of the result.
+      resize: one of the above.
+      features: the extractor's name, for the error.
+
+    Returns:
+      `[n, size, size, 3]`, float32.
+
+    Raises:
+      UserError: these are no images.
+    """
+    if stored.ndim != 4 or stored.shape[3] not in (1, 3):
+        raise UserError(
+            f"the features {features!r} are of images [n, h, w, 1 or 3], and these "
+            f"examples are {list(stored.shape)}"
+        )
+    return jnp.broadcast_to(resize(stored, size), (len(stored), size, size, 3))
 
 
 def _resized(x: Array, size: int, weights) -> Array:

@@ -6,14 +6,19 @@ from safetensors.numpy import save_file
 
 from gan_jax.data import packaged
 from gan_jax.errors import UserError
-from gan_jax.metrics.features import inception, mnist_lenet, pixels
+from gan_jax.metrics.features import (
+    efficientnet_lite0,
+    inception,
+    mnist_lenet,
+    pixels,
+)
 from gan_jax.metrics.features.extractor import (
     Extractor,
     Outputs,
     extract,
     load_extractor,
 )
-from gan_jax.metrics.weights import files
+from gan_jax.metrics.weights import files, torch_layers
 from gan_jax.metrics.weights.files import Weights
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (10, 4, 5, 3), np.uint8)
@@ -125,9 +130,8 @@ def test_extractors_of_the_user(tmp_path):
 
 def inception_weights(**changed):
     """Returns weights that cost no memory, with some tensors changed."""
-    shapes = {}
-    for name, shape in inception._layers().items():
-        shapes |= inception._named(name, shape)
+    network = inception.InceptionV3()
+    shapes = torch_layers.shapes(network, inception.SIZE, inception.names)
     tensors = {k: np.broadcast_to(np.float32(1), shape) for k, shape in shapes.items()}
     return Weights(tensors | changed, "", "w.pth")
 
@@ -163,17 +167,17 @@ def test_inception_outputs():
 def test_batch_normalisation_is_folded():
     random = np.random.default_rng(1)
     tensors = {
-        "a.conv.weight": random.normal(size=(4, 2, 3, 5)),
-        **{f"a.bn.{k}": random.normal(size=4) for k in ("weight", "bias")},
-        "a.bn.running_mean": random.normal(size=4),
-        "a.bn.running_var": random.uniform(0.1, 2, 4),
+        "a.weight": random.normal(size=(4, 2, 3, 5)),
+        **{f"b.{k}": random.normal(size=4) for k in ("weight", "bias")},
+        "b.running_mean": random.normal(size=4),
+        "b.running_var": random.uniform(0.1, 2, 4),
     }
     weight, scale, bias, mean, variance = tensors.values()
-    folded = inception._folded(tensors, "a")
+    kernel, shift = torch_layers.layer(tensors, "a", "b")
     x = random.normal(size=(3, 5, 2))  # a window
     y = np.einsum("hwi,oihw->o", x, weight)
     expected = (y - mean) / np.sqrt(variance + 1e-3) * scale + bias
-    found = np.einsum("hwi,hwio->o", x, folded["kernel"]) + folded["bias"]
+    found = np.einsum("hwi,hwio->o", x, kernel) + shift
     np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
@@ -207,6 +211,87 @@ def test_name_of_the_distance(monkeypatch):
     assert clean.version != load_extractor("inception").version
     assert load_extractor("inception", "own.pth").distance == "FD-inception"
     assert load_extractor("inception", "own.pth").checksum == "1"
+
+
+def test_inception_points_to_other_features(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(files.download, "unreachable", lambda url: "offline")
+    with pytest.raises(UserError, match=r"\(offline\).*--features=efficientnet_lite0"):
+        load_extractor("inception")
+
+
+# EfficientNet-Lite0.
+
+
+@pytest.fixture(scope="module")
+def lite0(tmp_path_factory):
+    """A file of random weights that keep the network's values moving."""
+    random, tensors = np.random.default_rng(2), {}
+    network, names = efficientnet_lite0.EfficientNetLite0(), efficientnet_lite0.names
+    shapes = torch_layers.shapes(network, efficientnet_lite0.SIZE, names)
+    for name, shape in shapes.items():
+        x = random.normal(size=shape) * np.sqrt(2 / np.prod(shape[1:]))
+        if len(shape) == 1:
+            x = 1 + 0.1 * x if name.endswith(("var", "weight")) else 0.3 * x
+        tensors[name] = x.astype(np.float32)
+    file = tmp_path_factory.mktemp("weights") / "random.safetensors"
+    save_file(tensors, file)
+    return file, tensors
+
+
+def test_lite0_is_the_published_network(lite0):
+    shapes = {name: x.shape for name, x in lite0[1].items()}
+    learned = [s for name, s in shapes.items() if "running" not in name]
+    assert sum(np.prod(shape) for shape in learned) == 4_652_008
+    assert shapes["_blocks.9._depthwise_conv.weight"] == (672, 1, 5, 5)
+    assert shapes["_blocks.15._project_conv.weight"] == (320, 1152, 1, 1)
+    assert "_blocks.0._expand_conv.weight" not in shapes
+
+
+def test_lite0_outputs(lite0, monkeypatch):
+    monkeypatch.setattr(efficientnet_lite0, "SIZE", 32)  # of less work
+    extractor = load_extractor("efficientnet_lite0", str(lite0[0]))
+    assert extractor.distance == "FD-EffNetLite0"
+    assert extractor.checksum == files.read(lite0[0]).sha256
+    images = np.random.default_rng(3).integers(0, 256, (3, 28, 30, 3), np.uint8)
+    found = extract(extractor, [images])
+    assert [x.shape for x in found] == [(3, 1280), (3, 1000)]
+    assert (found.features.std(0) > 0.01).mean() > 0.5
+    among_others = extract(extractor, [images[[2, 2, 0]]])  # the same program
+    for x, y in zip(found, among_others, strict=True):
+        np.testing.assert_allclose(x[[2, 2, 0]], y, rtol=1e-4, atol=1e-4)
+    with pytest.raises(UserError, match="'efficientnet_lite0' are of images"):
+        extract(extractor, [images[..., :2]])
+
+
+@pytest.mark.parametrize(("kernel", "stride"), [(3, 1), (3, 2), (5, 2)])
+def test_depthwise_is_a_grouped_convolution(kernel, stride):
+    random = np.random.default_rng(4)
+    x = random.normal(size=(2, 6, 9, 3)).astype("f4")
+    w = random.normal(size=(kernel, kernel, 1, 3)).astype("f4")
+    layer = efficientnet_lite0.Depthwise(kernel, stride)
+    params = {"kernel": w, "bias": np.arange(3.0)}
+    found = jax.jit(layer.apply)({"params": params}, x)
+    expected = jax.lax.conv_general_dilated(
+        *(x, w, (stride, stride), "SAME"),
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        feature_group_count=3,
+    )
+    np.testing.assert_allclose(found, params["bias"] + expected, atol=1e-5)
+
+
+def test_lite0_without_its_weights(lite0, tmp_path, monkeypatch):
+    _, tensors = lite0
+    other = tmp_path / "other.safetensors"
+    save_file(tensors | {"_fc.bias": np.ones(10, "f4")}, other)
+    with pytest.raises(UserError, match=r"another network: '_fc.bias' is .* \[10\]"):
+        load_extractor("efficientnet_lite0", str(other))
+    monkeypatch.setattr(efficientnet_lite0, "PACKAGE", "no_such_package")
+    with pytest.raises(UserError, match=r"pip install 'gan_jax\[efficientnet\]'"):
+        load_extractor("efficientnet_lite0")
+
+
+# MNIST.
 
 
 def test_mnist_lenet_knows_digits_and_measures_nothing_else():

