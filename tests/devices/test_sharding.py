@@ -144,6 +144,13 @@ def test_hosts_agree_on_when_to_stop(tmp_path, two_hosts):
     assert [int(p.name) for p in (tmp_path / "checkpoints").iterdir()] == [step]
 
 
+@pytest.mark.slow
+def test_hosts_evaluate(tmp_path, two_hosts):
+    keys = {**SMALL, "num_steps": 2, "eval.every": 1, "eval.num": 50}
+    finish(*two_hosts("ring", tmp_path, keys))
+    assert (tmp_path / "evaluations.jsonl").read_text().count("\n") == 2
+
+
 @pytest.mark.parametrize(
     ("args", "message"),
     [

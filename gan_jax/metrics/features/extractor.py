@@ -110,10 +110,14 @@ def extract(
     variables = jax.device_put(
         extractor.variables, NamedSharding(mesh, PartitionSpec())
     )
-    apply = jax.jit(extractor.apply)
+    jitted = jax.jit(extractor.apply)
+
+    def apply(batch: np.ndarray) -> Outputs:
+        with jax.set_mesh(mesh):  # that of a run has the devices of all hosts
+            return jitted(variables, jax.device_put(batch, split))
+
     dispatched = (
-        (apply(variables, jax.device_put(batch, split)), num)
-        for batch, num in _padded(extractor, batches, len(devices))
+        (apply(batch), num) for batch, num in _padded(extractor, batches, len(devices))
     )
     parts, done = [], 0
     for outputs, num in _one_ahead(dispatched):
