@@ -543,6 +543,18 @@ def test_the_table_of_coverage_has_every_loss():
     assert len(shown) == 4
 
 
+def test_the_table_of_metrics_says_what_is_better():
+    table = rows(section("metrics.md", "Measure a run"))
+    assert len(table) == 14
+    for cell, *cells in table[1:]:
+        (name,) = spans(cell)
+        (metric,) = build_metrics(name)
+        found = {"↓": [], "↑": []}
+        for text, arrow in re.findall("([^↓↑]*)([↓↑])", " ".join(cells)):
+            found[arrow] += [n for n in spans(text) if "=" not in n] or [name]
+        assert (found["↓"], found["↑"]) == ([*metric.lower], [*metric.higher])
+
+
 def test_every_config_is_listed_and_states_its_command():
     for path in (ROOT / "configs").glob("*.py"):
         assert f"`{path.name}`" in PAGES["configs.md"]

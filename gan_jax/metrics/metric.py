@@ -92,15 +92,27 @@ class Metric(Term):
       minimum: examples that each side must have.
       distance: whether it is a distance of two sets, which then has a floor: that
         between two sets of real examples.
+      lower: the name of a value that is better if it is lower, or several names.
+      higher: likewise, if it is higher. Of other values it is not known.
     """
 
     minimum: int = 2
     distance: bool = False
+    lower: tuple[str, ...] = ()
+    higher: tuple[str, ...] = ()
 
     kind: ClassVar[str] = "metric"
     key: ClassVar[str] = "metrics"
     positional: ClassVar[tuple[str, ...]] = Comparison._fields[:2]
     offered: ClassVar[tuple[str, ...]] = Comparison._fields[2:]
+
+    def __post_init__(self):
+        """Takes one name for a tuple of one."""
+        super().__post_init__()
+        for key in ("lower", "higher"):
+            names = getattr(self, key)
+            names = (names,) if isinstance(names, str) else tuple(names)
+            object.__setattr__(self, key, names)
 
     def measure(self, comparison: Comparison) -> dict[str, Value]:
         """Returns its values by their names.
@@ -135,6 +147,9 @@ class Metric(Term):
             name: Value(*(one if isinstance(one, tuple) else (one,)))
             for name, one in found.items()
         }
+        for name in (*self.lower, *self.higher):
+            if name not in pairs:
+                raise self._error(f"gives no {name!r}, which its decorator names")
         for name, (value, _) in pairs.items():
             if not math.isfinite(value):
                 raise UserError(f"metric {name!r} is {value}: check the examples")
@@ -145,5 +160,5 @@ class Metric(Term):
 
 
 def metric(function: Callable | None = None, **options):
-    """Makes a `Metric` of a function: `@metric`, or `@metric(distance=True)`."""
+    """Makes a `Metric` of a function: `@metric`, or `@metric(lower="fd")`."""
     return decorated(Metric, function, options)

@@ -16,46 +16,46 @@ from gan_jax.metrics import modes as of_modes
 from gan_jax.metrics.metric import metric
 
 
-@metric(distance=True)
+@metric(lower="fd", distance=True)
 def fd(real, fake):
     """The Fréchet distance; with the features of inception it is FID."""
     return frechet.frechet_distance(frechet.moments(real), frechet.moments(fake))
 
 
-@metric(minimum=50)
+@metric(lower="fd_infinity", minimum=50)
 def fd_infinity(real, fake, *, seed, points=15):
     """The Fréchet distance extrapolated to infinitely many samples."""
     return frechet.frechet_infinity(frechet.moments(real), fake, points, seed=seed)
 
 
-@metric(distance=True)
+@metric(lower="fd_per_class", distance=True)
 def fd_per_class(real, fake, *, real_labels, fake_labels):
     """The mean of the Fréchet distances within each class."""
     found = frechet.frechet_per_class(real, real_labels, fake, fake_labels)
     return float(np.mean(list(found.values())))
 
 
-@metric(distance=True)
+@metric(lower="kid", distance=True)
 def kid(real, fake, *, subsets=100, size=None):
     """The kernel distance; its ± is the spread over subsets, by their number's root."""
     mean, spread = kernel.kid(real, fake, subsets, size)
     return mean, spread / np.sqrt(subsets)
 
 
-@metric(minimum=10)
+@metric(higher="inception_score", minimum=10)
 def inception_score(real, fake, *, fake_logits, splits=10):
     """The Inception score, of the extractor's classifier; ± over splits."""
     mean, spread = of_classes.inception_score(fake_logits, splits)
     return mean, spread / np.sqrt(splits)
 
 
-@metric(minimum=6, distance=True)
+@metric(higher=manifolds.Manifolds._fields, minimum=6, distance=True)
 def prdc(real, fake, *, k=3, dense_k=5):
     """Precision, recall, density and coverage."""
     return manifolds.manifolds(real, fake, k, dense_k)._asdict()
 
 
-@metric
+@metric(higher="authenticity")
 def authenticity(real, fake):
     """The share of samples that are no copies of training examples."""
     return of_memory.authenticity(fake, real)
@@ -70,7 +70,7 @@ def memorisation(real, fake, *, test, seed):
     }
 
 
-@metric
+@metric(higher="diversity")
 def diversity(real, fake):
     """The mean distance of two samples, and of two real examples."""
     return {
@@ -79,7 +79,7 @@ def diversity(real, fake):
     }
 
 
-@metric
+@metric(lower="ms_ssim")
 def ms_ssim(real, fake, *, real_examples, fake_examples, seed, pairs=100):
     """The similarity of two samples, and of two real examples, over all classes."""
     found = {}
@@ -92,7 +92,7 @@ def ms_ssim(real, fake, *, real_examples, fake_examples, seed, pairs=100):
     return found
 
 
-@metric
+@metric(lower="ppl")
 def ppl(real, fake, *, traverse, latent, seed, num=10_000, epsilon=1e-4):
     """The perceptual path length, in the space of these features."""
     if not latent.size:
@@ -103,7 +103,7 @@ def ppl(real, fake, *, traverse, latent, seed, num=10_000, epsilon=1e-4):
     )
 
 
-@metric
+@metric(higher=("modes", "quality"), lower="reverse_kl")
 def modes(real, fake, *, fake_examples, source):
     """Of a mixture: modes with samples, good samples, and the divergence over modes."""
     centres = getattr(source, "centres", None)
@@ -116,7 +116,7 @@ def modes(real, fake, *, fake_examples, source):
     }
 
 
-@metric(minimum=100)
+@metric(higher="cas", minimum=100)
 def cas(
     real,
     fake,
