@@ -20,6 +20,7 @@ from gan_jax.errors import UserError, one_line
 flags.disclaim_key_flags()  # --help of a command lists those that it has from here
 
 _KINDS = {"int": "a whole number", "float": "a number", "bool": "True or False"}
+_KINDS |= {"step": "a whole number or 'best'"}
 NO_CONFIG = "give a config: --config=configs/mnist.py"
 
 
@@ -133,6 +134,18 @@ def workdir_flag() -> flags.FlagHolder:
     return flags.DEFINE_string("workdir", "", "The run's folder, such as runs/first.")
 
 
+class _StepParser(flags.IntegerParser):
+    """Parses the number of a step, or the word 'best'."""
+
+    def parse(self, argument: str | int) -> int | str:
+        """Returns the number, or the word."""
+        return argument if argument == "best" else super().parse(argument)
+
+    def flag_type(self) -> str:
+        """Returns the kind of the flag, for messages."""
+        return "step"
+
+
 class RunFlags(NamedTuple):
     """The flags of commands that open a run."""
 
@@ -150,8 +163,12 @@ def run_flags() -> RunFlags:
     """Defines the flags that open a run, once for all commands that have them."""
     return RunFlags(
         workdir=workdir_flag(),
-        step=flags.DEFINE_integer(
-            "step", None, "The step of the checkpoint; default: newest."
+        step=flags.DEFINE(
+            _StepParser(),
+            "step",
+            None,
+            "The step of the checkpoint, or best; default: newest.",
+            serializer=flags.ArgumentSerializer(),
         ),
         replica=flags.DEFINE_integer("replica", None, "The replica; the first is 0."),
         num=flags.DEFINE_integer(

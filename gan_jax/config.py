@@ -105,6 +105,7 @@ def _set_run(c: ConfigDict) -> None:
     c.eval.metrics = "fd"  # as in --metrics of gan_jax.evaluate: 'fd, prdc'
     c.eval.num = 2_000  # samples
     c.eval.features = ""  # whose features; '' for what suits the examples
+    c.eval.best = ""  # the value whose best checkpoint is kept too: 'fd'; '' for none
 
     c.log_every = 50
     c.sample_every = 500
@@ -154,6 +155,7 @@ FREE_ON_RESUME = (
     "eval.metrics",
     "eval.num",
     "eval.features",
+    "eval.best",
     "data.data_dir",
     "data.manual_dir",
     "data.fallback",
@@ -269,6 +271,11 @@ def _check_ranges(values: dict) -> None:
             raise UserError(f"{key} is {values[key]}: it must be a number from 0 on")
     for key in ("sample_every", "checkpoint_every", "eval.every"):
         _check_multiple(key, values[key], values["log_every"])
+    if values["eval.best"] and not values["eval.every"]:
+        raise UserError(
+            f"eval.best is {values['eval.best']!r}, and nothing is evaluated: set "
+            f"--config.eval.every={values['checkpoint_every']}, or leave it out"
+        )
     if not 2 <= values["eval.num"] < 2**24:
         raise UserError(
             f"eval.num is {values['eval.num']}: it must be at least 2 and below 2**24"

@@ -2,8 +2,8 @@
 
 DIR is a folder of runs, by default `runs`, or one run. Each run is a row: its config,
 the keys that its command changed, how far it is, whether it is `running`, `done` or
-`stopped`, its last metrics (of replicas, mean ± standard error), the active alarms
-and the steps that a guard has rejected.
+`stopped`, its last metrics (of replicas, mean ± standard error), the step of its best
+checkpoint, the active alarms and the steps that a guard has rejected.
 `--json` prints one JSON object a line. It reads files only, and runs no code that they
 name. Exit status: 0 done, 2 there is no such folder.
 """
@@ -26,6 +26,7 @@ from gan_jax import cli
 from gan_jax import config as config_lib
 from gan_jax.errors import UserError, printable
 from gan_jax.run import progress, workdir, writers
+from gan_jax.run.checkpoint import BEST
 
 JSON = cli.json_flag()
 
@@ -93,12 +94,19 @@ def describe(path: Path) -> dict[str, Any]:
         "changed": changed,
         "step": step,
         "num_steps": num_steps,
+        "best": best_step(path),
         "status": "running" if workdir.is_locked(path) else stopped,
         "metrics": {key: mean for key, (mean, _) in metrics.items()},
         "stderr": {key: x for key, (_, x) in metrics.items() if x is not None},
         "alarms": [*_names(record.get("alarms", [])), *rejected],
         "started": _started(path, content),
     }
+
+
+def best_step(path: Path) -> int | None:
+    """Returns the step of the best checkpoint of a run, None if none is kept."""
+    names = [entry.name for entry in (path / BEST).glob("*")]
+    return max((int(name) for name in names if name.isdecimal()), default=None)
 
 
 def last_record(path: Path) -> dict[str, Any]:
@@ -198,12 +206,17 @@ def _print_table(found: list[dict]) -> None:
 
 
 def _lines(run: dict) -> Iterator[str]:
-    """Returns a line for each metric, with the names of the line of progress."""
+    """Returns a line for each metric, with the names of the line of progress.
+
+    The last is of the best checkpoint, if there is one.
+    """
     for key, mean in run["metrics"].items():
         error = f" ± {run['stderr'][key]:.2g}" if key in run["stderr"] else ""
         shown = "-" if mean is None else f"{mean:.3g}"
         name = progress.PROGRESS.get(key, key.removeprefix("eval_"))
         yield f"{name} {shown}{error}"
+    if run["best"] is not None:
+        yield f"best: step {run['best']}"
 
 
 if __name__ == "__main__":

@@ -68,6 +68,8 @@ def folder(tmp_path_factory):
     last = '{"step": 9, "d_loss": 0.5, "alarms": [["exploded"], ["saturated"]]}'
     run_at(root / "done", "--config ring.py --config.seed=3", [last], seed=3)
     (root / "done" / "guard" / "000007").mkdir(parents=True)
+    for name in ("4", "6", "8.orbax-checkpoint-tmp"):  # a kill has left the first
+        (root / "done" / "best" / name).mkdir(parents=True)
     run_at(root / "from a program", "", [], loss="f_gan")
     (root / "no_run").mkdir()
     (root / "[red]damaged\n").mkdir()
@@ -98,6 +100,7 @@ def test_runs_are_listed(forks, folder):
     assert (run["config"], run["changed"]) == ("ring", {"seed": 3})
     assert (run["step"], run["status"]) == (9, "done")
     assert run["alarms"] == ["exploded", "saturated", "rejected step 000007"]
+    assert (run["best"], found["stopped"]["best"]) == (6, None)
     run = found["from a program"]
     assert (run["config"], run["changed"]["loss"]) == ("", "f_gan")
     assert (run["step"], run["status"], run["metrics"]) == (0, "running", {})
@@ -116,6 +119,7 @@ def test_runs_are_shown_in_a_table(forks, folder):
     assert cells[0][:4] == ["done", "ring seed=3", "9/9", alarms]
     assert cells[1][:4] == ["stopped", "ring:conditional loss=hinge", "6/9", "stopped"]
     assert cells[1][4:] == ["diversity 0.5"]
+    assert out.count("best: step 6") == out.count("best") == 1
     assert out.splitlines()[out.splitlines().index(rows[1]) + 1].split() == [
         *("d_loss", "2.5", "±", "0.5")
     ]

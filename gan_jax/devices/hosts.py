@@ -133,6 +133,15 @@ def first_does(call: Callable[[], None]) -> None:
         raise error
 
 
+def of_first(flag: bool) -> bool:
+    """Returns on every host what the first one passes."""
+    if jax.process_count() == 1:
+        return flag
+    from jax.experimental import multihost_utils
+
+    return bool(multihost_utils.broadcast_one_to_all(np.int32(flag)))
+
+
 def all_do(call: Callable[[], None]) -> None:
     """Calls a function on every host; returns if it succeeded on all of them.
 

@@ -18,7 +18,7 @@ import json
 import os
 import shutil
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -34,6 +34,7 @@ from gan_jax.errors import UserError, one_line
 FORMAT = 1
 _MARGIN = 2**18  # bytes that a checkpoint takes besides its arrays, at most
 SET_ASIDE = "damaged"  # a folder next to that of the checkpoints
+BEST = "best"  # likewise; it holds the best one, see best.py
 
 
 class NotSaved(OSError):
@@ -67,18 +68,24 @@ class Checkpoints:
     Args:
       folder: created by the first save.
       keep: how many of the latest are kept; None keeps all, and only reads.
+      spare: nothing is saved unless the disk has room for so many states more.
     """
 
-    def __init__(self, folder: Path, keep: int | None = None):
-        self._folder, self._keep = folder.absolute(), keep
+    def __init__(self, folder: Path, keep: int | None = None, spare: int = 0):
+        self._folder, self._keep, self._spare = folder.absolute(), keep, spare
 
     @functools.cached_property
     def _manager(self):
         import orbax.checkpoint as ocp
 
+        # Two folders may be written at once: the barriers of each have their own names.
+        prefix = ocp.options.MultiprocessingOptions(
+            barrier_sync_key_prefix=self._folder.name
+        )
         options = ocp.CheckpointManagerOptions(
             max_to_keep=self._keep,
             cleanup_tmp_directories=self._keep is not None,
+            multiprocessing_options=prefix,
         )
         return ocp.CheckpointManager(
             self._folder,
@@ -175,13 +182,30 @@ class Checkpoints:
         """
         steps = self._steps()  # before any host moves some
         saved = self.restore(like)
-        if damaged := [step for step in steps if step > saved.step]:
-            if hosts.is_first():
-                for step in sorted(damaged):
-                    self._set_aside(step)
-            hosts.wait_for_all("set aside")
-            self._close()  # Orbax lists the folder only once
+        self._set_aside([step for step in steps if step > saved.step])
         return saved
+
+    def latest_carried(self) -> tuple[int, dict] | None:
+        """Returns the step of the newest checkpoint, and what it carries.
+
+        It reads no arrays. Those of which it cannot tell what they hold are moved away.
+
+        Returns:
+          None if there is no checkpoint.
+
+        Raises:
+          UserError: it is of another format.
+        """
+        damaged, found = [], None
+        for step in sorted(self._steps(), reverse=True):
+            try:
+                found = step, self._about(step)["carried"]
+                break
+            except Damaged as why:
+                hosts.say(f"{self._name(step)} is damaged ({why})")
+                damaged.append(step)
+        self._set_aside(damaged)
+        return found
 
     def roll_back(self, good: Callable[[dict], bool]) -> bool:
         """Removes the checkpoints after the newest one that is good.
@@ -205,18 +229,19 @@ class Checkpoints:
         else:
             if late:
                 return False
-        hosts.wait_for_all("roll back")  # all have looked before any removes
-        for step in late:
-            self._manager.delete(step)
-        self._close()
+        self._delete(late)
         return True
+
+    def drop_after(self, step: int) -> None:
+        """Removes the checkpoints of later steps."""
+        self._delete([other for other in self._steps() if other > step])
 
     def close(self) -> None:
         """Waits until all is on disk; prints a line if it could not be written."""
         try:
             self.wait()
         except NotSaved as error:
-            hosts.say(f"the last checkpoint is not saved ({error})")
+            hosts.say(f"the last checkpoint in {self._folder} is not saved ({error})")
         self._close()
 
     def _steps(self) -> list[int]:
@@ -229,7 +254,8 @@ class Checkpoints:
           NotSaved: the disk is full.
         """
         room = shutil.disk_usage(self._folder).free
-        if room < sum(leaf.nbytes for leaf in jax.tree.leaves(state)) + _MARGIN:
+        size = sum(leaf.nbytes for leaf in jax.tree.leaves(state)) + _MARGIN
+        if room < size * (1 + self._spare):
             raise NotSaved(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def _name(self, step: int) -> str:
@@ -295,13 +321,29 @@ class Checkpoints:
             )
         return about
 
-    def _set_aside(self, step: int) -> None:
+    def _set_aside(self, steps: Sequence[int]) -> None:
+        if not steps:
+            return
+        hosts.wait_for_all("looked")  # before any is moved
+        if hosts.is_first():
+            for step in sorted(steps):
+                self._move(step)
+        hosts.wait_for_all("set aside")
+        self._close()  # Orbax lists the folder only once
+
+    def _move(self, step: int) -> None:
         home = self._folder.with_name(SET_ASIDE)
         home.mkdir(exist_ok=True)
         free = (home / f"{step}.{number}" for number in itertools.count())
         target = next(path for path in free if not path.exists())
         (self._folder / str(step)).rename(target)
         hosts.say(f"moved {self._name(step)} to {target}")
+
+    def _delete(self, steps: Sequence[int]) -> None:
+        hosts.wait_for_all("delete")  # all have looked before any removes
+        for step in steps:
+            self._manager.delete(step)
+        self._close()
 
     def _failed(self, error: Exception) -> NotSaved:
         self._close()

@@ -13,7 +13,7 @@ from gan_jax.algorithm.gan import GAN
 from gan_jax.algorithm.spaces import Classes
 from gan_jax.errors import UserError
 from gan_jax.metrics.features.extractor import extract, load_extractor
-from gan_jax.run import evaluation
+from gan_jax.run import best, evaluation
 from gan_jax.run.evaluation import Side
 
 _BATCH = 250  # examples that G makes at once
@@ -30,8 +30,12 @@ class Evaluator:
       gan: the static half.
       source: of the data.
 
+    Attributes:
+      criterion: which of two evaluations is better; None if the config does not ask.
+
     Raises:
-      UserError: a metric or the extractor is unknown, or cannot be had.
+      UserError: a metric, the extractor or the value of `eval.best` is unknown, or
+        cannot be had.
     """
 
     def __init__(self, config: ConfigDict, gan: GAN, source: Any):
@@ -40,6 +44,8 @@ class Evaluator:
         name = config.eval.features or evaluation.default_extractor(gan.example)
         self._extractor = load_extractor(name)
         self._check()
+        value = config.eval.best
+        self.criterion = best.criterion(value, self._metrics) if value else None
 
     def measure(self, draw: Callable) -> dict[str, Any]:
         """Measures every replica.

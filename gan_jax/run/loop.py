@@ -18,6 +18,7 @@ from gan_jax.devices import hosts
 from gan_jax.devices import mesh as devices
 from gan_jax.errors import RollBack, Stopped, one_line
 from gan_jax.run import pictures
+from gan_jax.run.best import Best
 from gan_jax.run.checkpoint import Checkpoints, Saved
 from gan_jax.run.dumps import Dumper
 from gan_jax.run.evaluator import Evaluator
@@ -40,6 +41,7 @@ class Loop:
       conditions: of the sample grids, `[num, *shape]`; None without a condition, or
         for each class in turn.
       evaluator: measures the samples; None if the config asks for no evaluations.
+      best: keeps the best state that was evaluated; None if the config does not ask.
     """
 
     gan: GAN
@@ -50,6 +52,7 @@ class Loop:
     dumper: Dumper
     conditions: np.ndarray | None = None
     evaluator: Evaluator | None = None
+    best: Best | None = None
     _compiled: dict = dataclasses.field(default_factory=dict, init=False)
 
     def run(self, saved: Saved, stop_signals: Sequence[int] = ()) -> TrainState:
@@ -84,7 +87,13 @@ class Loop:
             sample = last or step % config.sample_every == 0
             self._flush(state, step)
             grid = sample_grid(state) if sample else None
-            self.records.take(step, metrics, grid, evaluate(state, step))
+            is_due = self._is_evaluated(step)
+            evaluated = evaluate(state, step) if is_due else None
+            self.records.take(step, metrics, grid, evaluated)
+            if self.best and is_due:
+                self._flush(state, step)  # a guard may reject the state
+                training = set(range(config.replicas)) - self.records.frozen
+                self.best.offer(state, step, evaluated, training, self._carried)
             number = vote.cast(stop_signals[0] if stop_signals else 0)
             if last or number or step % config.checkpoint_every == 0:
                 self._flush(state, step)
@@ -115,14 +124,15 @@ class Loop:
         render = jax.jit(replicas.render, static_argnums=0, out_shardings=everywhere)
         return train_chunk, draw, functools.partial(self._evaluate, render)
 
+    def _is_evaluated(self, step: int) -> bool:
+        every, last = self.config.eval.every, step == self.config.num_steps
+        return self.evaluator is not None and (last or step % every == 0)
+
     def _evaluate(self, render: Callable, state: TrainState, step: int) -> dict | None:
-        """Returns what the evaluation of a step found, None where none is due.
+        """Returns what the evaluation of a step found, None if it failed.
 
         It waits for the device: its time does not count as that of training.
         """
-        every = self.config.eval.every
-        if not self.evaluator or (step % every and step != self.config.num_steps):
-            return None
         jax.block_until_ready(state)  # so that it times itself alone
         with self.records.clock.compiling():
             try:

@@ -9,6 +9,7 @@ import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -25,13 +26,13 @@ from gan_jax.data.source import MAX_PIXELS
 from gan_jax.devices import mesh as devices
 from gan_jax.errors import UserError, one_line
 from gan_jax.run import exported, workdir
-from gan_jax.run.checkpoint import Checkpoints
+from gan_jax.run.checkpoint import BEST, Checkpoints
 from gan_jax.run.exported import ExportedGenerator
 
 
 def load(
     path: Path | str,
-    step: int | None = None,
+    step: int | Literal["best"] | None = None,
     replica: int = 0,
     model: str | None = None,
     optimizers: Sequence[str] = (),
@@ -43,7 +44,7 @@ def load(
 
     Args:
       path: the folder.
-      step: of the checkpoint, None for the newest.
+      step: of the checkpoint, 'best' for the best by `eval.best`, None for the newest.
       replica: which of its replicas.
       model: the file or dotted path of the run's model, if that is no module of
         gan_jax.models. It may be elsewhere than when the run was made.
@@ -64,17 +65,32 @@ def load(
     run = workdir.read(path)
     gan, shapes = _described(path / "config.json", run, model, optimizers)
     num = len(shapes.step)
-    if not (path / "checkpoints").is_dir():
-        raise UserError(f"the run {path} has no checkpoint yet")
+    folder = _checkpoints(path, step)
     if not 0 <= replica < num:
         valid = f"replicas 0 ... {num - 1}" if num > 1 else "only replica 0"
         raise UserError(f"--replica={replica}: the run {path} has {valid}")
     device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     like = devices.placed(shapes, jax.tree.map(lambda _: device, shapes))
     like = like.replace(memory=None)  # that of terms which are not loaded is there too
-    with contextlib.closing(Checkpoints(path / "checkpoints")) as checkpoints:
-        state = checkpoints.restore(like, step).state
+    with contextlib.closing(Checkpoints(folder)) as checkpoints:
+        number = checkpoints.latest() if step == "best" else step
+        state = checkpoints.restore(like, number).state
     return gan, replicas.replica(state, replica)
+
+
+def _checkpoints(path: Path, step: int | str | None) -> Path:
+    """Returns the folder that a checkpoint of a run is in.
+
+    Raises:
+      UserError: there is none.
+    """
+    if step == "best":
+        folder, lacks = path / BEST, "best checkpoint: it is kept if eval.best is set"
+    else:
+        folder, lacks = path / "checkpoints", "checkpoint yet"
+    if not folder.is_dir():
+        raise UserError(f"the run {path} has no {lacks}")
+    return folder
 
 
 def load_generator(path: Path | str, model: str | None = None) -> ExportedGenerator:
@@ -98,7 +114,7 @@ def load_generator(path: Path | str, model: str | None = None) -> ExportedGenera
 
 
 def _exported(
-    path: Path, step: int | None, replica: int, model: str | None
+    path: Path, step: int | str | None, replica: int, model: str | None
 ) -> tuple[GAN, TrainState]:
     about = exported.read(path)
     if step not in (None, about["step"]):

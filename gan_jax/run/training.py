@@ -33,7 +33,8 @@ from gan_jax.errors import RollBack, Stopped, one_line
 from gan_jax.run import pictures, workdir
 from gan_jax.run import start as run_start
 from gan_jax.run.alarms import Alarms
-from gan_jax.run.checkpoint import Checkpoints, Saved
+from gan_jax.run.best import Best
+from gan_jax.run.checkpoint import BEST, Checkpoints, Saved
 from gan_jax.run.dumps import Dumper
 from gan_jax.run.evaluator import Evaluator
 from gan_jax.run.loop import Loop, Saver
@@ -106,8 +107,8 @@ def train(config: ConfigDict, path: Path | str, override: bool = False) -> Train
         checkpoints = Checkpoints(path / "checkpoints", config.keep_checkpoints)
         stack.callback(checkpoints.close)
         saved = start(run, checkpoints)
-        if override:  # before all else, so that a kill leaves no records of the other
-            hosts.first_does(lambda: drop_records(path, saved.step))
+        if override:  # before all else, so that a kill leaves nothing of the other
+            _drop_after(path, saved.step)
         about = run_start.describe(saved.step)
         hosts.first_does(lambda: workdir.record(path, run.description, about))
         announce(run, saved)
@@ -222,8 +223,15 @@ def _train_with_rollbacks(
         if not checkpoints.roll_back(back.good):
             raise Stopped(3, f"{back}; no checkpoint from before that is kept")
         stream, saved = stream + 1, start(run, checkpoints)
-        hosts.first_does(functools.partial(drop_records, run.path, saved.step))
+        _drop_after(run.path, saved.step)
         hosts.say(f"{back}; rolling back to step {saved.step}")
+
+
+def _drop_after(path: Path, step: int) -> None:
+    """Drops what is kept of later steps, made by another config or with other noise."""
+    hosts.first_does(functools.partial(drop_records, path, step))
+    with contextlib.closing(Checkpoints(path / BEST, keep=1)) as best:
+        best.drop_after(step)
 
 
 def _train_on(
@@ -244,13 +252,19 @@ def _train_on(
     dumper = Dumper(run.path / "guard", run.description, config.replicas)
     outputs = _outputs(run, saved.step) if hosts.is_first() else []
     points = pictures.fixed_points(gan, source)
-    with contextlib.closing(Writers(outputs, gan.example, columns, points)) as writers:
+    criterion = run.evaluator.criterion if run.evaluator else None
+    with (
+        contextlib.closing(Writers(outputs, gan.example, columns, points)) as writers,
+        # A state more must fit, since the run needs the room for its next checkpoint.
+        contextlib.closing(Checkpoints(run.path / BEST, keep=1, spare=1)) as folder,
+    ):
         records = Records(
             config, writers, alarms, source.info.name, carried.get("window")
         )
         saver = Saver(checkpoints, records)
         conditions = pictures.fixed_conditions(gan, source, num)
         how = {"conditions": conditions, "evaluator": run.evaluator}
+        how["best"] = Best(folder, criterion) if criterion else None
         loop = Loop(gan, config, feed, saver, records, dumper, **how)
         return loop.run(saved, stops)
 

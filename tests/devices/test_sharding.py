@@ -1,5 +1,6 @@
 """One program on several devices and hosts, against one device."""
 
+import json
 import signal
 import time
 
@@ -13,6 +14,7 @@ from gan_jax.algorithm import replicas
 from gan_jax.devices import hosts
 from gan_jax.devices import mesh as sharding
 from gan_jax.errors import UserError
+from gan_jax.run import restore
 
 # Adam makes a step of rounding; what is compared must not.
 SMALL = {**SHRUNK, "batch_size": 8, "sample_every": 3, "checkpoint_every": 3}
@@ -144,11 +146,30 @@ def test_hosts_agree_on_when_to_stop(tmp_path, two_hosts):
     assert [int(p.name) for p in (tmp_path / "checkpoints").iterdir()] == [step]
 
 
+WAVE = """
+import numpy as np
+from gan_jax.metrics.metric import metric
+
+@metric(higher="wave")
+def wave(real, fake):
+    return np.sin(1e3 * fake.mean())
+"""
+
+
 @pytest.mark.slow
-def test_hosts_evaluate(tmp_path, two_hosts):
-    keys = {**SMALL, "num_steps": 2, "eval.every": 1, "eval.num": 50}
-    finish(*two_hosts("ring", tmp_path, keys))
-    assert (tmp_path / "evaluations.jsonl").read_text().count("\n") == 2
+def test_hosts_evaluate_and_agree_on_the_best(tmp_path, two_hosts):
+    """It is saved at steps with an ordinary checkpoint, and at others."""
+    (tmp_path / "mine.py").write_text(WAVE)
+    path, keys = tmp_path / "run", {**SMALL, "num_steps": 8, "checkpoint_every": 2}
+    keys |= {"eval.every": 1, "eval.num": 50, "eval.best": "wave"}
+    keys |= {"eval.metrics": f"{tmp_path}/mine.py:wave"}
+    finish(*two_hosts("ring", path, keys))
+    lines = (path / "evaluations.jsonl").read_text().splitlines()
+    found = [json.loads(line)["wave"] for line in lines]
+    records = [step for step in range(1, 9) if found[step - 1] == max(found[:step])]
+    assert len(records) > 2  # so many were saved
+    assert [kept.name for kept in (path / "best").iterdir()] == [str(records[-1])]
+    assert restore.load(path, "best")[1].step == records[-1]
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,9 @@
 
 import json
 import shutil
+import types
 import zlib
+from contextlib import nullcontext
 
 import jax
 import jax.numpy as jnp
@@ -266,6 +268,23 @@ def test_a_save_that_fails_leaves_the_others(folder, like, state, monkeypatch):
     checkpoints.save(moved(state, 5), 5, {"of": 5})
     checkpoints.close()
     assert Checkpoints(folder).restore(like).carried == {"of": 5}
+
+
+def test_a_spare_state_must_fit(tmp_path, state, monkeypatch):
+    """So that the best checkpoint leaves room for the next of the run."""
+    size = sum(leaf.nbytes for leaf in jax.tree.leaves(state)) + 2**18
+    disk = types.SimpleNamespace(free=2 * size - 1)
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: disk)
+    for name, spare in (("checkpoints", 0), ("best", 1)):
+        checkpoints = Checkpoints(tmp_path / name, 1, spare)
+        with pytest.raises(NotSaved, match="No space") if spare else nullcontext():
+            checkpoints.save(state, 1, {})
+        checkpoints.close()
+        assert checkpoints.latest() == (None if spare else 1)
+    disk.free += 1
+    checkpoints.save(state, 1, {})
+    checkpoints.close()
+    assert checkpoints.latest() == 1
 
 
 def test_what_a_kill_left_of_a_save_is_cleared(folder, like, state):
