@@ -12,11 +12,10 @@ The workdir may come from elsewhere: no code that its config names is run, unles
 named here too (`--model=FILE`, `--source=FILE`).
 """
 
-import contextlib
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,25 +24,20 @@ from absl import flags
 from ml_collections import ConfigDict
 from rich.box import SIMPLE
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    Progress,
-    ProgressColumn,
-    Task,
-    TextColumn,
-    TimeRemainingColumn,
-)
 from rich.table import Table
-from rich.text import Text
 
 from gan_jax import cli, data
 from gan_jax import config as config_lib
+from gan_jax.algorithm.gan import GAN
 from gan_jax.algorithm.spaces import Classes, Images
+from gan_jax.algorithm.state import TrainState
+from gan_jax.data.source import Info
 from gan_jax.errors import UserError, one_line
 from gan_jax.metrics.features.extractor import Extractor, Outputs, load_extractor
 from gan_jax.metrics.metric import Metric, Value
 from gan_jax.run import evaluation, exported, image_sets, workdir
 from gan_jax.run.evaluation import Side
+from gan_jax.run.progress import examples_bar
 from gan_jax.run.restore import allowed, load
 
 WORKDIR, STEP, REPLICA, NUM, SEED, MODEL, OPTIMIZER = cli.run_flags()
@@ -112,47 +106,74 @@ def _check_flags() -> None:
 
 def _of_run(metrics: tuple[Metric, ...]) -> dict[str, Any]:
     config, about = _config()
-    space, _ = workdir.spaces(about)
-    name = FEATURES.value or evaluation.default_extractor(space)
+    each = range(config.replicas) if REPLICA.value is None else [REPLICA.value]
+    gan, states = _opened(each)
+    name = FEATURES.value or evaluation.default_extractor(gan.example)
     extractor = load_extractor(name, WEIGHTS.value)
     source = data.load(config)
+    held_out = _held_out(config, source.info.fingerprint)
     num = NUM.value or min(source.info.num_examples or 10_000, evaluation.MOST)
+
+    def offered(state: TrainState) -> dict[str, Any]:
+        traverse = evaluation.traverse(extractor, gan, state)
+        return {"latent": gan.latent, "seed": SEED.value, "traverse": traverse}
+
+    first = offered(states[0])
+    evaluation.check_run(metrics, extractor, gan, source, num, held_out, **first)
     real, conditions = _reference(extractor, source, num)
-    test = _test_side(extractor, config, source.info.fingerprint, num)
-    each = range(config.replicas) if REPLICA.value is None else [REPLICA.value]
-    other = about["fingerprint"] != source.info.fingerprint
-    found = []
-    for replica in each:
-        gan, state = load(
-            WORKDIR.value, STEP.value, replica, MODEL.value, OPTIMIZER.value
-        )
-        told = evaluation.conditions_of(gan, num, conditions)
-        labels = told if isinstance(gan.condition, Classes) else None
-        fakes = []
-        for seed in range(SEED.value, SEED.value + REPEATS.value):
-            with _progress(f"replica {replica}, seed {seed}", num) as advance:
-                drawn = evaluation.samples(gan, state, num, seed, told)
-                what = f"step {state.step}, replica {replica}, seed {seed}"
-                fakes.append(evaluation.side(extractor, what, drawn, labels, advance))
-        offered = {
-            **{"source": source, "latent": gan.latent, "seed": SEED.value},
-            "traverse": evaluation.traverse(extractor, gan, state),
-        }
-        found.append(evaluation.compare(metrics, real, fakes, test, **offered))
+    test = _reference(extractor, held_out, num)[0] if held_out else None
+    told, found = evaluation.conditions_of(gan, num, conditions), []
+    for replica, state in zip(each, states, strict=True):
+        fakes = _fakes(extractor, gan, state, told, num, replica)
+        also = {"source": source, **offered(state)}
+        found.append(evaluation.compare(metrics, real, fakes, test, **also))
     floors = evaluation.floors(metrics, real, test, source=source, seed=SEED.value)
     return {
         **_joined(found, floors, len(real.outputs.features), num),
         "features": _about(extractor),
         "protocol": {
-            "workdir": WORKDIR.value,
-            "step": int(state.step),
-            "replicas": list(each),
-            "generator": "averaged",
-            "seeds": list(range(SEED.value, SEED.value + REPEATS.value)),
-            "reference": source.info.name,
-            "trained_on": about["name"] if other else None,
-            "test": test.name if test else None,
+            **{"workdir": WORKDIR.value, "step": int(state.step)},
+            **{"replicas": list(each), "generator": "averaged", "seeds": _seeds()},
+            **_data_protocol(about, source.info, test),
         },
+    }
+
+
+def _opened(replicas: Sequence[int]) -> tuple[GAN, list[TrainState]]:
+    """Opens replicas of the run; one GAN for all, so that it is compiled once."""
+    how = MODEL.value, OPTIMIZER.value
+    found = [load(WORKDIR.value, STEP.value, i, *how) for i in replicas]
+    return found[0][0], [state for _, state in found]
+
+
+def _seeds() -> list[int]:
+    return list(range(SEED.value, SEED.value + REPEATS.value))
+
+
+def _fakes(
+    extractor: Extractor,
+    gan: GAN,
+    state: TrainState,
+    conditions: np.ndarray | None,
+    num: int,
+    replica: int,
+) -> list[Side]:
+    """Draws the samples of a replica, a set from each seed."""
+    labels, found = conditions if isinstance(gan.condition, Classes) else None, []
+    for seed in _seeds():
+        with examples_bar(f"replica {replica}, seed {seed}", num) as advance:
+            drawn = evaluation.samples(gan, state, num, seed, conditions)
+            what = f"step {state.step}, replica {replica}, seed {seed}"
+            found.append(evaluation.side(extractor, what, drawn, labels, advance))
+    return found
+
+
+def _data_protocol(about: dict, info: Info, test: Side | None) -> dict[str, Any]:
+    other = about["fingerprint"] != info.fingerprint
+    return {
+        "reference": info.name,
+        "trained_on": about["name"] if other else None,
+        "test": test.name if test else None,
     }
 
 
@@ -184,14 +205,12 @@ def _config() -> tuple[ConfigDict, dict]:
 def _reference(
     extractor: Extractor, source: Any, num: int
 ) -> tuple[Side, np.ndarray | None]:
-    with _progress(source.info.name, num) as advance:
+    with examples_bar(source.info.name, num) as advance:
         return evaluation.reference(extractor, source, num, advance)
 
 
-def _test_side(
-    extractor: Extractor, config: ConfigDict, trained_on: str, num: int
-) -> Side | None:
-    """Returns examples of the test split, None if the data have none."""
+def _held_out(config: ConfigDict, trained_on: str) -> Any | None:
+    """Returns the source of the test split, None if the data have none."""
     if config.data.split != "train" or config.data.source == "toy":
         return None
     held_out = config.copy_and_resolve_references()
@@ -200,9 +219,8 @@ def _test_side(
         source = data.load(held_out)
     except UserError:
         return None
-    if source.info.fingerprint == trained_on:
-        return None  # the source knows no splits
-    return _reference(extractor, source, num)[0]
+    # With the same fingerprint, the source knows no splits.
+    return None if source.info.fingerprint == trained_on else source
 
 
 def _joined(
@@ -245,7 +263,7 @@ def _of_sets(metrics: tuple[Metric, ...]) -> dict[str, Any]:
                 f"{sets[1].shape[0]}"
             )
     else:
-        extractor, real, fake = _extracted(sets)
+        extractor, real, fake = _extracted(metrics, sets)
     found = evaluation.compare(metrics, real, [fake])
     floors = evaluation.floors(metrics, real)
     return {
@@ -255,7 +273,9 @@ def _of_sets(metrics: tuple[Metric, ...]) -> dict[str, Any]:
     }
 
 
-def _extracted(sets: list[image_sets.ExampleSet]) -> tuple[Extractor, Side, Side]:
+def _extracted(
+    metrics: tuple[Metric, ...], sets: list[image_sets.ExampleSet]
+) -> tuple[Extractor, Side, Side]:
     shapes = [one.shape for one in sets]
     if shapes[0][:2] != shapes[1][:2]:
         raise UserError(
@@ -269,8 +289,13 @@ def _extracted(sets: list[image_sets.ExampleSet]) -> tuple[Extractor, Side, Side
     images = Images((*shapes[0][:2], channels))
     name = FEATURES.value or evaluation.default_extractor(images)
     extractor, sides = load_extractor(name, WEIGHTS.value), []
+    planned = (
+        evaluation.planned(extractor, images, one.num, "labels" in one.arrays)
+        for one in sets
+    )
+    evaluation.check(metrics, *planned)
     for one in sets:
-        with _progress(one.name, one.num) as advance:
+        with examples_bar(one.name, one.num) as advance:
             labels = one.arrays.get("labels")
             batches = one.batches(channels)
             sides.append(evaluation.side(extractor, one.name, batches, labels, advance))
@@ -283,28 +308,8 @@ def _extracted(sets: list[image_sets.ExampleSet]) -> tuple[Extractor, Side, Side
 def _about(extractor: Extractor | None) -> dict[str, str]:
     if extractor is None:
         return {"name": "given", "version": "", "checksum": "", "distance": "FD"}
-    names = ("name", "version", "checksum", "distance")
-    return {name: getattr(extractor, name) for name in names}
-
-
-class _Speed(ProgressColumn):
-    """Examples a second."""
-
-    def render(self, task: Task) -> Text:
-        return Text(f"{task.speed or 0:,.0f} examples/s")
-
-
-@contextlib.contextmanager
-def _progress(title: str, num: int) -> Iterator[Callable[[int], None]]:
-    """Shows a bar on a terminal; yields what moves it by a number of examples."""
-    columns = TextColumn("{task.description}"), BarColumn(), _Speed()
-    hidden = not sys.stderr.isatty()
-    console = Console(stderr=True)
-    with Progress(
-        *columns, TimeRemainingColumn(), console=console, disable=hidden
-    ) as bar:
-        task = bar.add_task(title, total=num)
-        yield lambda done: bar.update(task, completed=done)
+    keys = ("name", "version", "checksum", "distance")
+    return {key: getattr(extractor, key) for key in keys}
 
 
 def _print(found: dict[str, Any]) -> None:

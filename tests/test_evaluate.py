@@ -1,12 +1,20 @@
 """The command that measures samples: of a run, and of two sets on disk."""
 
 import json
+import re
+from collections import Counter
 
+import jax
 import numpy as np
 import pytest
+from absl import flags
+from absl.testing import flagsaver
 from PIL import Image
 from runs import config_of
 
+from gan_jax import evaluate
+from gan_jax.errors import UserError
+from gan_jax.run import evaluation
 from gan_jax.run.training import train
 
 
@@ -27,6 +35,13 @@ def measured(forks):
         return json.loads(out)
 
     return measure
+
+
+def evaluated_here(*args):
+    """Runs the command in this process."""
+    with flagsaver.flagsaver():
+        flags.FLAGS(["evaluate", *map(str, args)])
+        evaluate.main()
 
 
 def features(path, mean, cov, num, **others):
@@ -100,8 +115,41 @@ def test_exported_generators_and_other_seeds(measured, forks, run, tmp_path):
     assert abs(alone["fd"]["value"] - values[1]) < 5 * alone["fd"]["stderr"]
 
 
+def test_every_program_is_compiled_once(run, caplog):
+    """For two replicas, two seeds and the reference: G, and the extractor."""
+    jax.clear_caches()
+    with jax.log_compiles():
+        how = "--num=300", "--repeats=2", "--metrics=fd"
+        evaluated_here(f"--workdir={run}", *how)
+    found = Counter(re.findall(r"Compiling jit\((\w+)\)", caplog.text))
+    assert (found["_each"], found["_apply"]) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("metrics", "message"),
+    [
+        ("fd, fd_per_class", "needs samples with classes"),
+        ("memorisation", "needs a test split"),
+        ("inception_score", "needs an extractor with a classifier"),
+        ("cas", "needs samples with classes"),
+        ("prdc", "needs at least 6 examples, and there are 5 real ones"),
+    ],
+)
+def test_what_a_metric_lacks_is_found_before_anything_is_drawn(
+    run, monkeypatch, metrics, message
+):
+    drawn = []
+    for name in ("samples", "real_examples"):
+        monkeypatch.setattr(evaluation, name, lambda *args: drawn.append(args))
+    num = 5 if metrics == "prdc" else 200
+    with pytest.raises(UserError, match=message):
+        evaluated_here(f"--workdir={run}", f"--num={num}", f"--metrics={metrics}")
+    assert not drawn
+
+
 RING = "--workdir={run}"
 SETS = "--real={sets}/a.npz", "--fake={sets}/b.npz"
+MIXED = "--real={sets}/mixed", "--fake={sets}/mixed"
 
 
 @pytest.mark.parametrize(
@@ -130,7 +178,7 @@ SETS = "--real={sets}/a.npz", "--fake={sets}/b.npz"
         ([SETS[0], "--fake={sets}/images.npz"], "images on both sides"),
         ([*SETS, "--metrics=inception_score"], "needs an extractor with a classifier"),
         ([*SETS, "--metrics=ppl"], "needs a run"),
-        (["--real={sets}/mixed", "--fake={sets}/mixed"], "a set must have one size"),
+        ([*MIXED, "--metrics=fd"], "a set must have one size"),
     ],
 )
 def test_bad_input_is_one_line(forks, run, sets, args, message):

@@ -74,11 +74,11 @@ _LACKS = {
     "real_examples": "examples, not features alone",
     "test": "a test split of the data",
     "latent": "a run that draws latents, not a set of samples",
+    "traverse": "a run without conditions, not a set of samples",
     "source": "the data of a run",
 }
-_LACKS |= {"fake_logits": _LACKS["real_logits"], "traverse": _LACKS["latent"]}
-_LACKS |= {"fake_examples": _LACKS["real_examples"], "test_labels": _LACKS["test"]}
-_LACKS |= {"test_examples": _LACKS["test"]}
+_LACKS |= {f"fake_{name}": _LACKS[f"real_{name}"] for name in ("logits", "examples")}
+_LACKS |= {f"test_{name}": _LACKS["test"] for name in ("examples", "labels")}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -120,24 +120,28 @@ class Metric(Term):
         Raises:
           UserError: a side has too few examples, or lacks what the metric asks for.
         """
-        for side, features in (("real", comparison.real), ("fake", comparison.fake)):
-            if len(features) < self.minimum:
-                raise UserError(
-                    f"metric {self.name!r} needs at least {self.minimum} examples, and "
-                    f"there are {len(features)} {side} ones"
-                )
-        self.check({name for name in self.asks if getattr(comparison, name) is None})
+        self.check(comparison)
         asked = {name: getattr(comparison, name) for name in self.asks}
         return self._named(self(*comparison[:2], **asked))
 
-    def check(self, lacking: set[str]) -> None:
-        """Checks that a comparison without these fields has what the metric needs.
+    def check(self, comparison: Comparison) -> None:
+        """Checks that a comparison has what the metric needs.
+
+        Args:
+          comparison: its arrays may be shapes, of examples that are yet to be drawn.
 
         Raises:
-          UserError: it lacks something; says what.
+          UserError: a side has too few examples, or lacks what the metric asks for.
         """
+        for side in ("real", "fake"):
+            num = getattr(comparison, side).shape[0]
+            if num < self.minimum:
+                raise UserError(
+                    f"metric {self.name!r} needs at least {self.minimum} examples, and "
+                    f"there are {num} {side} ones"
+                )
         for name in self.asks:
-            if name in lacking:
+            if getattr(comparison, name) is None:
                 raise UserError(f"metric {self.name!r} needs {_LACKS[name]}")
 
     def _named(self, found: Any) -> dict[str, Value]:

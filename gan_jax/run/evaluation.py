@@ -25,7 +25,6 @@ from gan_jax.run import sampling
 from gan_jax.run.files import write_file
 
 MOST = 50_000  # examples of each side, as is usual for FID
-_BATCH = 256
 Progress = Callable[[int], None]
 
 
@@ -172,8 +171,9 @@ def side(
 
 def batches_of(examples: np.ndarray) -> Iterator[np.ndarray]:
     """Yields examples a batch at a time."""
-    for start in range(0, len(examples), _BATCH):
-        yield examples[start : start + _BATCH]
+    size = sampling.BATCH  # then extractors are compiled for one size alone
+    for start in range(0, len(examples), size):
+        yield examples[start : start + size]
 
 
 def reference(
@@ -224,6 +224,77 @@ def cached(extractor: Extractor, data: str, make: Callable[[], Outputs]) -> Outp
 # --- The comparison -----------------------------------------------------------------
 
 
+def check(
+    metrics: Sequence[Metric],
+    real: Side,
+    fake: Side,
+    test: Side | None = None,
+    **offered: Any,
+) -> None:
+    """Checks that `compare` of such sides, which may be `planned`, has what it needs.
+
+    Raises:
+      UserError: a metric lacks something.
+    """
+    both = comparison(real, fake, test, **offered)
+    for metric in metrics:
+        metric.check(both)
+
+
+def check_run(
+    metrics: Sequence[Metric],
+    extractor: Extractor,
+    gan: GAN,
+    source: Any,
+    num: int,
+    held_out: Any = None,
+    **offered: Any,
+) -> None:
+    """Checks that metrics of a run will have what they ask for, before it is drawn.
+
+    Args:
+      metrics: to measure.
+      extractor: of the features.
+      gan: the static half.
+      source: of the reference.
+      num: how many samples there will be.
+      held_out: the source of examples that were not trained on, if there is one.
+      **offered: further fields of `Comparison`.
+
+    Raises:
+      UserError: a metric lacks something, or the extractor is for other examples.
+    """
+    infos = [one.info for one in (source, held_out) if one is not None]
+    real, *test = (
+        planned(
+            *(extractor, info.example, min(num, info.num_examples or num)),
+            isinstance(info.condition, Classes),
+        )
+        for info in infos
+    )
+    told = isinstance(gan.condition, Classes)
+    fake = planned(extractor, gan.example, num, told)
+    check(metrics, real, fake, *test, source=source, **offered)
+
+
+def planned(extractor: Extractor, space: Space, num: int, has_labels: bool) -> Side:
+    """Returns a side that is yet to be drawn: its shapes in place of its arrays.
+
+    Args:
+      extractor: of the features.
+      space: of an example.
+      num: how many examples there will be.
+      has_labels: whether each will have a class.
+
+    Raises:
+      UserError: the extractor is for other examples.
+    """
+    examples = jax.ShapeDtypeStruct((num, *space.shape), space.stored_dtype)
+    outputs = jax.eval_shape(extractor.apply, extractor.variables, examples)
+    labels = jax.ShapeDtypeStruct((num,), np.int32) if has_labels else None
+    return Side("planned", outputs, examples, labels)
+
+
 def compare(
     metrics: Sequence[Metric],
     real: Side,
@@ -247,12 +318,11 @@ def compare(
     Raises:
       UserError: a metric lacks what it needs.
     """
-    if test is not None:
-        offered |= {"test": test.outputs.features, "test_examples": test.examples}
-        offered["test_labels"] = test.labels
     values = {}
     for metric in metrics:
-        found = [metric.measure(comparison(real, fake, offered)) for fake in fakes]
+        found = [
+            metric.measure(comparison(real, fake, test, **offered)) for fake in fakes
+        ]
         for name in found[0]:
             if name in values:
                 raise UserError(f"two metrics are called {name!r}")
@@ -278,20 +348,22 @@ def floors(
     halves of the reference.
     """
     pair = (real, test) if test is not None else halves(real)
-    both = comparison(*pair, offered)
+    both = comparison(*pair, **offered)
     distances = [metric for metric in metrics if metric.distance]
     found = [metric.measure(both) for metric in distances]
     return {name: one[name].value for one in found for name in one}
 
 
-def comparison(real: Side, fake: Side, offered: dict[str, Any]) -> Comparison:
+def comparison(
+    real: Side, fake: Side, test: Side | None = None, **offered: Any
+) -> Comparison:
     """Returns what metrics of two sides may ask for."""
-    sides = {}
-    for kind, one in (("real", real), ("fake", fake)):
-        sides |= {f"{kind}_logits": one.outputs.logits, f"{kind}_labels": one.labels}
-        sides |= {f"{kind}_examples": one.examples}
-    features = real.outputs.features, fake.outputs.features
-    return Comparison(*features, **sides, **offered)
+    fields = {"real_logits": real.outputs.logits, "fake_logits": fake.outputs.logits}
+    for kind, one in (("real", real), ("fake", fake), ("test", test)):
+        if one is not None:
+            fields |= {f"{kind}_examples": one.examples, f"{kind}_labels": one.labels}
+            fields[kind] = one.outputs.features
+    return Comparison(**fields, **offered)
 
 
 def halves(whole: Side) -> tuple[Side, Side]:

@@ -5,7 +5,6 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import jax
 import numpy as np
 from ml_collections import ConfigDict
 
@@ -86,22 +85,15 @@ class Evaluator:
 
     def _check(self) -> None:
         """Checks that every metric will have what it asks for."""
-        space, extractor = self._gan.example, self._extractor
-        two = jax.ShapeDtypeStruct((2, *space.shape), space.stored_dtype)
-        outputs = jax.eval_shape(extractor.apply, extractor.variables, two)
         later = {"test", "test_examples", "test_labels", "traverse", "latent"}
-        lacks = {"fake_labels"}
-        if isinstance(self._gan.condition, Classes):
-            lacks.clear()
-        if outputs.logits is None:
-            lacks |= {"real_logits", "fake_logits"}
         for metric in self._metrics:
             if later & set(metric.asks):
                 raise UserError(
                     f"eval.metrics: {metric.name!r} is not measured while training: "
                     "use python -m gan_jax.evaluate"
                 )
-            metric.check(lacks)
+        num, source = self._config.eval.num, self._source
+        evaluation.check_run(self._metrics, self._extractor, self._gan, source, num)
 
     def _samples(self, draw: Callable, num: int, told: np.ndarray | None) -> np.ndarray:
         """Returns `[replicas, num, *shape]`, stored values."""

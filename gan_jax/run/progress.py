@@ -1,12 +1,21 @@
-"""What a run shows while it trains."""
+"""What is shown on the terminal while a run trains, or is evaluated."""
 
 import contextlib
 import math
-from collections.abc import Iterable
+import sys
+from collections.abc import Callable, Iterable, Iterator
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn
+from rich.progress import (
+    BarColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Column
+from rich.text import Text
 
 from gan_jax.run.writers import Output, mean_and_error
 
@@ -72,6 +81,26 @@ class ProgressLine(Output):
             indented = [f"  {line}" for line in _lines(values, _COLUMNS - 2)]
             text = "\n".join([*_lines(pace, _COLUMNS), *indented])
             self._console.print(text, markup=False, highlight=False)
+
+
+class _Speed(ProgressColumn):
+    """Examples a second."""
+
+    def render(self, task: Task) -> Text:
+        return Text(f"{task.speed or 0:,.0f} examples/s")
+
+
+@contextlib.contextmanager
+def examples_bar(title: str, num: int) -> Iterator[Callable[[int], None]]:
+    """Shows a bar on a terminal; yields what moves it to a number of examples."""
+    columns = TextColumn("{task.description}"), BarColumn(), _Speed()
+    hidden = not sys.stderr.isatty()
+    console = Console(stderr=True)
+    with Progress(
+        *columns, TimeRemainingColumn(), console=console, disable=hidden
+    ) as bar:
+        task = bar.add_task(title, total=num)
+        yield lambda done: bar.update(task, completed=done)
 
 
 def _lines(parts: Iterable[str], width: int) -> list[str]:

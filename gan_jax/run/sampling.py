@@ -1,5 +1,6 @@
 """What the command `sample` draws: latents, conditions, and what G makes of them."""
 
+import functools
 import io
 import re
 from collections.abc import Iterator, Sequence
@@ -20,7 +21,7 @@ from gan_jax.run.files import write_file
 from gan_jax.run.pictures import columns_of, save, square_grid
 
 MOST = 1_000_000  # examples that one command draws
-_BATCH = 128  # examples that G makes at once
+BATCH = 128  # examples that G makes at once
 
 
 # --- Conditions ---------------------------------------------------------------------
@@ -243,17 +244,24 @@ def drawn(
     Yields:
       `[batch, *shape]`, stored values.
     """
-
-    def one(state, latent, condition, key):
-        given = None if condition is None else condition[None]
-        return render(gan, state, latent[None], given, key)[0]
-
-    make = jax.jit(jax.vmap(one, (None, 0, 0, 0)))
-    num, size = len(latents), min(len(latents), _BATCH)
+    num, size = len(latents), min(len(latents), BATCH)
     for start in range(0, num, size):  # the last is filled up, for the same program
         at = np.minimum(np.arange(start, start + size), num - 1)
         parts = jax.tree.map(lambda a, at=at: a[at], (latents, condition, keys))
-        yield np.asarray(make(state, *parts))[: num - start]
+        yield np.asarray(_each(gan, state, *parts))[: num - start]
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _each(
+    gan: GAN, state: TrainState, latents: Array, conditions: Array | None, keys: Array
+) -> Array:
+    """Runs the averaged generator on each latent with a key of its own."""
+
+    def one(latent, condition, key):
+        given = None if condition is None else condition[None]
+        return render(gan, state, latent[None], given, key)[0]
+
+    return jax.vmap(one)(latents, conditions, keys)
 
 
 def write_folder(
