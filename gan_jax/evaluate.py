@@ -29,8 +29,9 @@ from rich.table import Table
 from gan_jax import cli, data
 from gan_jax import config as config_lib
 from gan_jax.algorithm.gan import GAN
-from gan_jax.algorithm.spaces import Classes, Images
+from gan_jax.algorithm.spaces import Classes, Images, Space
 from gan_jax.algorithm.state import TrainState
+from gan_jax.build import names
 from gan_jax.data.source import Info
 from gan_jax.errors import UserError, one_line
 from gan_jax.metrics.features.extractor import Extractor, Outputs, load_extractor
@@ -50,7 +51,8 @@ FEATURES = flags.DEFINE_string(
     "features",
     "",
     "Whose features to compare: inception, efficientnet_lite0, mnist_lenet, pixels, "
-    "identity, or your FILE.py:NAME; by default what suits the examples.",
+    "identity, or your FILE.py:NAME; by default the run's eval.features, or what suits "
+    "the examples.",
 )
 WEIGHTS = flags.DEFINE_string("weights", None, "The file of the features' weights.")
 REPEATS = flags.DEFINE_integer("repeats", 1, "Sets of samples, from as many seeds.")
@@ -108,8 +110,7 @@ def _of_run(metrics: tuple[Metric, ...]) -> dict[str, Any]:
     config, about = _config()
     each = range(config.replicas) if REPLICA.value is None else [REPLICA.value]
     gan, states = _opened(each)
-    name = FEATURES.value or evaluation.default_extractor(gan.example)
-    extractor = load_extractor(name, WEIGHTS.value)
+    extractor = _extractor(config, gan.example)
     source = data.load(config)
     held_out = _held_out(config, source.info.fingerprint)
     num = NUM.value or min(source.info.num_examples or 10_000, evaluation.MOST)
@@ -144,6 +145,19 @@ def _opened(replicas: Sequence[int]) -> tuple[GAN, list[TrainState]]:
     how = MODEL.value, OPTIMIZER.value
     found = [load(WORKDIR.value, STEP.value, i, *how) for i in replicas]
     return found[0][0], [state for _, state in found]
+
+
+def _extractor(config: ConfigDict, space: Space) -> Extractor:
+    """Loads the extractor of the flag, else that of the run's own evaluations.
+
+    Raises:
+      UserError: it cannot be had, or is code that only the run names.
+    """
+    name = FEATURES.value or config.eval.features
+    for called, _ in [] if FEATURES.value else names.parse_calls(name):
+        allowed("features", called, [])
+    name = name or evaluation.default_extractor(space)
+    return load_extractor(name, WEIGHTS.value)
 
 
 def _seeds() -> list[int]:

@@ -147,6 +147,18 @@ def test_what_a_metric_lacks_is_found_before_anything_is_drawn(
     assert not drawn
 
 
+def test_features_that_are_code_of_the_run_are_not_loaded(forks, run, tmp_path):
+    about = json.loads((run / "config.json").read_text())
+    about["config"]["eval"]["features"] = "mine.py:load(size=0.5)"
+    (tmp_path / "config.json").write_text(json.dumps(about))
+    (tmp_path / "checkpoints").symlink_to(run / "checkpoints")
+    status, _, err = forks("evaluate", f"--workdir={tmp_path}")
+    assert status == 2
+    assert "give --features=mine.py:load" in err
+    args = "--features=identity", "--num=50", "--metrics=fd"
+    assert forks("evaluate", f"--workdir={tmp_path}", *args)[0] == 0
+
+
 RING = "--workdir={run}"
 SETS = "--real={sets}/a.npz", "--fake={sets}/b.npz"
 MIXED = "--real={sets}/mixed", "--fake={sets}/mixed"
