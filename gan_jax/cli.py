@@ -7,6 +7,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -16,6 +17,7 @@ from ml_collections import ConfigDict, config_flags
 from gan_jax import config as config_lib
 from gan_jax.build.names import no_bytecode
 from gan_jax.errors import UserError, one_line
+from gan_jax.run import workdir
 
 flags.disclaim_key_flags()  # --help of a command lists those that it has from here
 
@@ -210,6 +212,27 @@ def config_flag() -> flags.FlagHolder:
         "configs/mnist.py:conditional. --config.KEY=VALUE changes a key, for example "
         "--config.loss=hinge --config.seed=3; gan_jax/config.py lists the keys.",
     )
+
+
+def check_file(holder: flags.FlagHolder, *suffixes: str) -> None:
+    """Checks that the file that a flag names, if it is given, can be written.
+
+    Args:
+      holder: of the flag.
+      *suffixes: that its name may end with; any without them.
+
+    Raises:
+      UserError: it is a folder, or cannot be written, or its name ends otherwise.
+    """
+    if not holder.value:
+        return
+    path, name = Path(holder.value), f"--{holder.name}"
+    if suffixes and path.suffix not in suffixes:
+        names = " or ".join(f"*{suffix}" for suffix in suffixes)
+        raise UserError(f"{name}={path}: name the file {names}")
+    if path.is_dir():
+        raise UserError(f"{name}={path}: it is a folder")
+    workdir.check(path.parent, name)
 
 
 def is_given(holder: flags.FlagHolder) -> bool:

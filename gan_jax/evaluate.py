@@ -5,8 +5,9 @@ the newest checkpoint of each replica) or of an exported folder, and compares th
 the data that it was trained on. Or compares two sets, `--real=PATH --fake=PATH`:
 folders of images, or npz files with `images` or `features`. `--metrics` names what is
 measured, and `--features` the network whose features are compared; docs/metrics.md
-explains them. Prints a table, or one JSON object (`--json`). Exit status: 0 done, 2 bad
-input.
+explains them. Prints a table, or one JSON object (`--json`). `--pairs=FILE.png` draws
+the samples that are nearest to the training set, each beside the training examples that
+it may be a copy of. Exit status: 0 done, 2 bad input.
 
 The workdir may come from elsewhere: no code that its config names is run, unless it is
 named here too (`--model=FILE`, `--source=FILE`).
@@ -29,15 +30,17 @@ from rich.table import Table
 from gan_jax import cli, data
 from gan_jax import config as config_lib
 from gan_jax.algorithm.gan import GAN
-from gan_jax.algorithm.spaces import Classes, Images, Space
+from gan_jax.algorithm.spaces import Classes, Images, Points, Space
 from gan_jax.algorithm.state import TrainState
 from gan_jax.build import names
 from gan_jax.data.source import Info
 from gan_jax.errors import UserError, one_line
 from gan_jax.metrics.features.extractor import Extractor, Outputs, load_extractor
+from gan_jax.metrics.memorisation import nearest_training
 from gan_jax.metrics.metric import Metric, Value
-from gan_jax.run import evaluation, exported, image_sets, workdir
+from gan_jax.run import evaluation, exported, image_sets, pictures, workdir
 from gan_jax.run.evaluation import Side
+from gan_jax.run.files import write_file
 from gan_jax.run.progress import examples_bar
 from gan_jax.run.restore import allowed, load
 
@@ -56,6 +59,9 @@ FEATURES = flags.DEFINE_string(
 )
 WEIGHTS = flags.DEFINE_string("weights", None, "The file of the features' weights.")
 REPEATS = flags.DEFINE_integer("repeats", 1, "Sets of samples, from as many seeds.")
+PAIRS = flags.DEFINE_string(
+    "pairs", None, "Draw the samples nearest to the training set to this FILE.png."
+)
 JSON = cli.json_flag()
 SOURCE = flags.DEFINE_string(
     "source", None, "The file of the run's data source, if your own."
@@ -64,6 +70,8 @@ DATA_DIR = flags.DEFINE_string("data_dir", None, "Where the data are, if elsewhe
 MANUAL_DIR = flags.DEFINE_string(
     "manual_dir", None, "The folder of original files, if elsewhere."
 )
+
+_NEAREST = 5  # real examples beside each sample in the picture of pairs
 
 
 def main() -> None:
@@ -101,6 +109,7 @@ def _check_flags() -> None:
     if not 1 <= REPEATS.value <= 1000:
         raise UserError(f"--repeats={REPEATS.value}: it must be from 1 to 1000")
     config_lib.check_seed("--seed", SEED.value)
+    cli.check_file(PAIRS, ".png")
 
 
 # --- A run --------------------------------------------------------------------------
@@ -110,6 +119,7 @@ def _of_run(metrics: tuple[Metric, ...]) -> dict[str, Any]:
     config, about = _config()
     each = range(config.replicas) if REPLICA.value is None else [REPLICA.value]
     gan, states = _opened(each)
+    _check_pairs(gan.example)
     extractor = _extractor(config, gan.example)
     source = data.load(config)
     held_out = _held_out(config, source.info.fingerprint)
@@ -126,6 +136,8 @@ def _of_run(metrics: tuple[Metric, ...]) -> dict[str, Any]:
     told, found = evaluation.conditions_of(gan, num, conditions), []
     for replica, state in zip(each, states, strict=True):
         fakes = _fakes(extractor, gan, state, told, num, replica)
+        if not found:
+            _write_pairs(gan.example, real, fakes[0])
         also = {"source": source, **offered(state)}
         found.append(evaluation.compare(metrics, real, fakes, test, **also))
     floors = evaluation.floors(metrics, real, test, source=source, seed=SEED.value)
@@ -136,6 +148,7 @@ def _of_run(metrics: tuple[Metric, ...]) -> dict[str, Any]:
             **{"workdir": WORKDIR.value, "step": int(state.step)},
             **{"replicas": list(each), "generator": "averaged", "seeds": _seeds()},
             **_data_protocol(about, source.info, test),
+            "pairs": PAIRS.value,
         },
     }
 
@@ -262,6 +275,7 @@ def _of_sets(metrics: tuple[Metric, ...]) -> dict[str, Any]:
     if any(with_features) != all(with_features):
         raise UserError("give images on both sides, or features on both")
     if all(with_features):
+        _check_pairs(None)
         extractor = None
         real, fake = (
             Side(
@@ -283,7 +297,10 @@ def _of_sets(metrics: tuple[Metric, ...]) -> dict[str, Any]:
     return {
         **_joined([found], floors, sets[0].num, sets[1].num),
         "features": _about(extractor),
-        "protocol": {"real": sets[0].name, "fake": sets[1].name},
+        "protocol": {
+            **{"real": sets[0].name, "fake": sets[1].name},
+            "pairs": PAIRS.value,
+        },
     }
 
 
@@ -313,7 +330,32 @@ def _extracted(
             labels = one.arrays.get("labels")
             batches = one.batches(channels)
             sides.append(evaluation.side(extractor, one.name, batches, labels, advance))
+    _write_pairs(images, *sides)
     return extractor, *sides
+
+
+# --- The picture of pairs -----------------------------------------------------------
+
+
+def _check_pairs(space: Space | None) -> None:
+    """Checks that the picture can show the examples; None if there are none.
+
+    Raises:
+      UserError: it cannot.
+    """
+    if PAIRS.value and (space is None or isinstance(space, Points)):
+        what = "features alone" if space is None else "points"
+        raise UserError(f"--pairs shows images, and these are {what}")
+
+
+def _write_pairs(space: Space, real: Side, fake: Side) -> None:
+    """Writes the picture of samples and the real examples nearest to them."""
+    if not PAIRS.value:
+        return
+    features = fake.outputs.features, real.outputs.features
+    found = nearest_training(*features, min(_NEAREST, len(features[1])))
+    content = pictures.pairs(space, fake.examples, real.examples, found)
+    write_file(Path(PAIRS.value), content)
 
 
 # --- What is printed ----------------------------------------------------------------

@@ -14,7 +14,6 @@ named here too (`--model=FILE`).
 """
 
 import re
-from collections.abc import Iterable
 from pathlib import Path
 
 import jax
@@ -250,13 +249,8 @@ def _check_paths() -> None:
     Raises:
       UserError: it cannot; says why.
     """
-    _check_suffix(VIDEO, [".webp", ".gif"])
-    for flag in (OUT, VIDEO):
-        path = Path(flag.value or "")
-        if flag.value and path.is_dir():
-            raise UserError(f"--{flag.name}={path}: it is a folder")
-        if flag.value:
-            workdir.check(path.parent, f"--{flag.name}")
+    cli.check_file(OUT)
+    cli.check_file(VIDEO, ".webp", ".gif")
     if OUTDIR.value:
         path = Path(OUTDIR.value)
         workdir.check(path, "--outdir")
@@ -264,17 +258,6 @@ def _check_paths() -> None:
             raise UserError(f"--outdir={path}: it is not empty; give a new folder")
     if not (OUT.value or OUTDIR.value or VIDEO.value):
         workdir.check(Path(WORKDIR.value) / "drawn", "give --out=FILE.png;")
-
-
-def _check_suffix(flag: flags.FlagHolder, suffixes: Iterable[str]) -> None:
-    """Checks that a file is named as one that can be written.
-
-    Raises:
-      UserError: it is not.
-    """
-    if flag.value and Path(flag.value).suffix not in suffixes:
-        names = " or ".join(f"*{suffix}" for suffix in suffixes)
-        raise UserError(f"--{flag.name}={flag.value}: name the file {names}")
 
 
 def _check_run(gan: GAN) -> None:
@@ -285,7 +268,7 @@ def _check_run(gan: GAN) -> None:
     """
     if OUT.value:
         zeros = np.zeros((1, 1, *gan.example.shape), gan.example.stored_dtype)
-        _check_suffix(OUT, pictures.files(gan.example, zeros, 1))
+        cli.check_file(OUT, *pictures.files(gan.example, zeros, 1))
     for flag in (INTERPOLATE, VIDEO, CAPTIONS):
         if flag.value and isinstance(gan.example, Points):
             raise UserError(f"--{flag.name} is of images; this run makes points")

@@ -10,9 +10,10 @@ import pytest
 from absl import flags
 from absl.testing import flagsaver
 from PIL import Image
-from runs import config_of
+from runs import config_of, untrained
 
 from gan_jax import evaluate
+from gan_jax.algorithm.spaces import Images
 from gan_jax.errors import UserError
 from gan_jax.run import evaluation
 from gan_jax.run.training import train
@@ -147,6 +148,38 @@ def test_what_a_metric_lacks_is_found_before_anything_is_drawn(
     assert not drawn
 
 
+# --- The picture of pairs -----------------------------------------------------------
+
+
+def test_the_pairs_of_two_sets_are_drawn(measured, tmp_path):
+    """Of 15 samples the 12 nearest, each in a row with its 5 nearest real examples."""
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 70, 66, 3), np.uint8)
+    np.savez(tmp_path / "real.npz", images=pixels)
+    fake = pixels[:15] // 2
+    fake[7] = pixels[3]
+    np.savez(tmp_path / "fake.npz", images=fake)
+    pairs = tmp_path / "new" / "pairs.png"
+    sets = (f"--{name}={tmp_path / name}.npz" for name in ("real", "fake"))
+    how = "--features=pixels", "--metrics=diversity", f"--pairs={pairs}"
+    found = measured(*sets, *how)
+    with Image.open(found["protocol"]["pairs"]) as picture:
+        drawn = np.asarray(picture)
+    assert drawn.shape == (12 * (70 + 14), 6 * 66, 3)
+    np.testing.assert_array_equal(drawn[:70, :66], pixels[3])  # the copy comes first
+    np.testing.assert_array_equal(drawn[:70, 66 : 2 * 66], pixels[3])
+
+
+def test_the_pairs_of_a_run_are_drawn(measured, tmp_path):
+    how = {"data.source": "packaged", "data.split": "test"}
+    config = config_of("mnist_mlp", **how, **{"eval.features": "pixels"})
+    untrained(tmp_path / "run", config, Images((28, 28, 1)))
+    how = "--num=8", "--metrics=diversity", f"--pairs={tmp_path / 'pairs.png'}"
+    found = measured(f"--workdir={tmp_path / 'run'}", *how)
+    assert found["features"]["name"] == "pixels"  # of the run's own evaluations
+    with Image.open(tmp_path / "pairs.png") as picture:
+        assert picture.size == (6 * 84, 8 * (84 + 14))
+
+
 def test_features_that_are_code_of_the_run_are_not_loaded(forks, run, tmp_path):
     about = json.loads((run / "config.json").read_text())
     about["config"]["eval"]["features"] = "mine.py:load(size=0.5)"
@@ -158,6 +191,8 @@ def test_features_that_are_code_of_the_run_are_not_loaded(forks, run, tmp_path):
     args = "--features=identity", "--num=50", "--metrics=fd"
     assert forks("evaluate", f"--workdir={tmp_path}", *args)[0] == 0
 
+
+# --- Bad input ----------------------------------------------------------------------
 
 RING = "--workdir={run}"
 SETS = "--real={sets}/a.npz", "--fake={sets}/b.npz"
@@ -191,6 +226,9 @@ MIXED = "--real={sets}/mixed", "--fake={sets}/mixed"
         ([*SETS, "--metrics=inception_score"], "needs an extractor with a classifier"),
         ([*SETS, "--metrics=ppl"], "needs a run"),
         ([*MIXED, "--metrics=fd"], "a set must have one size"),
+        ([RING, "--pairs=x.jpg"], "--pairs=x.jpg: name the file *.png"),
+        ([RING, "--pairs=x.png"], "--pairs shows images, and these are points"),
+        ([*SETS, "--pairs=x.png"], "--pairs shows images, and these are features"),
     ],
 )
 def test_bad_input_is_one_line(forks, run, sets, args, message):

@@ -21,6 +21,7 @@ from gan_jax.algorithm.spaces import (
     Video,
 )
 from gan_jax.errors import printable
+from gan_jax.metrics.arrays import Neighbours
 from gan_jax.run import plots
 from gan_jax.run.files import write_file
 
@@ -310,6 +311,37 @@ def _(space: Video, examples, columns, data=None, captions=()):
         frames = np.stack([with_captions(frame, captions) for frame in frames])
     film = animation(frames, columns_of(len(clips), frames.shape[2:4]), "gif", FPS)
     return {".png": png(space, examples, columns, data, captions), ".gif": film}
+
+
+def pairs(
+    space: Space,
+    samples: np.ndarray,
+    training: np.ndarray,
+    found: Neighbours,
+    rows: int = 12,
+) -> bytes:
+    """Returns a PNG of samples, each in a row with the examples nearest to it.
+
+    The samples that are nearest to the training set come first. Below each training
+    example is its distance.
+
+    Args:
+      space: of the examples; not `Points`.
+      samples: `[n, *shape]`, stored values.
+      training: `[m, *shape]`, likewise.
+      found: of the training examples, those that are nearest to each sample.
+      rows: how many samples are shown.
+    """
+    first = np.argsort(found.distances[:, 0], kind="stable")[:rows]
+    near = training[found.indices[first]]
+    examples = np.concatenate([samples[first][:, None], near], 1)
+    captions = [
+        text
+        for distances in found.distances[first]
+        for text in ("sample", *map("{:.3g}".format, distances))
+    ]
+    one = examples.reshape(1, -1, *space.shape)
+    return png(space, one, columns=examples.shape[1], captions=captions)
 
 
 def picture(pixels: np.ndarray) -> Any:

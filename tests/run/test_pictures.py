@@ -17,6 +17,7 @@ from gan_jax.algorithm.spaces import (
     Video,
 )
 from gan_jax.data.source import Info, InMemory
+from gan_jax.metrics.arrays import Neighbours
 from gan_jax.run import pictures, plots
 from gan_jax.run.writers import Output, Writers
 
@@ -251,6 +252,22 @@ def test_captions_are_below_the_images():
     assert pictures.image_size(space, captions=True) == captioned.shape[1:3]
     png = opened(pictures.png(space, images[None], 3, captions=["a", "b", "c"]))
     assert png.size == (3 * 3 * 28, 74)
+
+
+@pytest.mark.parametrize(("space", "size"), ROWS, ids=str)
+def test_samples_are_beside_their_nearest_training_examples(space, size):
+    samples, training = stored(space, 4), stored(space, 6)[::-1]
+    indices = np.array([[5, 0], [1, 2], [0, 4], [3, 3]])
+    distances = np.array([[3.0, 4.0], [1.0, 5.0], [2.0, 2.5], [0.0, 9.0]])
+    found = Neighbours(indices, distances)
+    got = opened(pictures.pairs(space, samples, training, found, rows=3))
+    height, width = pictures.image_size(space, captions=True)
+    assert got.size == (3 * width, 3 * height)
+    shown = [samples[3], training[3], training[3], samples[1], training[1], training[2]]
+    shown += [samples[2], training[0], training[4]]  # from the nearest on
+    captions = ["sample", "0", "9", "sample", "1", "5", "sample", "2", "2.5"]
+    png = pictures.png(space, np.stack(shown)[None], 3, captions=captions)
+    np.testing.assert_array_equal(got, opened(png))
 
 
 @pytest.mark.parametrize("kind", ["gif", "webp"])
