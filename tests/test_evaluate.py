@@ -133,6 +133,7 @@ def test_every_program_is_compiled_once(run, caplog):
         ("memorisation", "needs a test split"),
         ("inception_score", "needs an extractor with a classifier"),
         ("cas", "needs samples with classes"),
+        ("stacked_modes", "needs the features of mnist_lenet"),
         ("prdc", "needs at least 6 examples, and there are 5 real ones"),
     ],
 )

@@ -47,6 +47,7 @@ class Comparison(NamedTuple):
       latent: the prior, a `Latent`; None without a run.
       source: of the data; None without.
       seed: for what the metric draws.
+      extractor: the name of what made the features; '' if they were given.
     """
 
     real: np.ndarray
@@ -64,6 +65,7 @@ class Comparison(NamedTuple):
     latent: Any = None
     source: Any = None
     seed: int = 0
+    extractor: str = ""
 
 
 # What a metric needs, by the field of a comparison that is missing.
@@ -94,12 +96,14 @@ class Metric(Term):
         between two sets of real examples.
       lower: the name of a value that is better if it is lower, or several names.
       higher: likewise, if it is higher. Of other values it is not known.
+      extractor: the name of the only one whose features it is for; '' for any.
     """
 
     minimum: int = 2
     distance: bool = False
     lower: tuple[str, ...] = ()
     higher: tuple[str, ...] = ()
+    extractor: str = ""
 
     kind: ClassVar[str] = "metric"
     key: ClassVar[str] = "metrics"
@@ -140,6 +144,10 @@ class Metric(Term):
                     f"metric {self.name!r} needs at least {self.minimum} examples, and "
                     f"there are {num} {side} ones"
                 )
+        if self.extractor not in ("", comparison.extractor):
+            raise UserError(
+                f"metric {self.name!r} needs the features of {self.extractor}"
+            )
         for name in self.asks:
             if getattr(comparison, name) is None:
                 raise UserError(f"metric {self.name!r} needs {_LACKS[name]}")

@@ -116,6 +116,19 @@ def modes(real, fake, *, fake_examples, source):
     }
 
 
+@metric(higher="stacked_modes", lower="stacked_kl", extractor="mnist_lenet")
+def stacked_modes(real, fake, *, real_logits, fake_logits):
+    """Of Stacked-MNIST: the modes with samples, and the divergence over modes."""
+    found, digits = {}, (10, 10, 10)
+    for name, logits in (("", fake_logits), ("_of_data", real_logits)):
+        if logits.shape[1] != np.prod(digits):
+            raise UserError("metric 'stacked_modes' needs images of three digits")
+        classes = np.unravel_index(logits.argmax(1), digits)
+        modes, divergence = of_modes.stacked_coverage(np.stack(classes, 1))
+        found |= {f"stacked_modes{name}": modes, f"stacked_kl{name}": divergence}
+    return found
+
+
 @metric(higher="cas", minimum=100)
 def cas(
     real,

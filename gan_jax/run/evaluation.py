@@ -36,12 +36,14 @@ class Side(NamedTuple):
       outputs: what the extractor makes of them.
       examples: `[n, *shape]` as stored; None if only features are known.
       labels: `[n]`, their classes; None without.
+      extractor: its name; '' if features are given.
     """
 
     name: str
     outputs: Outputs
     examples: np.ndarray | None = None
     labels: np.ndarray | None = None
+    extractor: str = ""
 
 
 def build_metrics(text: str) -> tuple[Metric, ...]:
@@ -166,7 +168,7 @@ def side(
             yield batch
 
     outputs = extract(extractor, kept_too(), progress)
-    return Side(name, outputs, np.concatenate(kept), labels)
+    return Side(name, outputs, np.concatenate(kept), labels, extractor.name)
 
 
 def batches_of(examples: np.ndarray) -> Iterator[np.ndarray]:
@@ -195,7 +197,7 @@ def reference(
     about = f"{info.name} {info.fingerprint} {examples.dtype} {examples.shape}"
     outputs = cached(extractor, about, make)
     labels = conditions if isinstance(info.condition, Classes) else None
-    return Side(info.name, outputs, examples, labels), conditions
+    return Side(info.name, outputs, examples, labels, extractor.name), conditions
 
 
 def cached(extractor: Extractor, data: str, make: Callable[[], Outputs]) -> Outputs:
@@ -292,7 +294,7 @@ def planned(extractor: Extractor, space: Space, num: int, has_labels: bool) -> S
     examples = jax.ShapeDtypeStruct((num, *space.shape), space.stored_dtype)
     outputs = jax.eval_shape(extractor.apply, extractor.variables, examples)
     labels = jax.ShapeDtypeStruct((num,), np.int32) if has_labels else None
-    return Side("planned", outputs, examples, labels)
+    return Side("planned", outputs, examples, labels, extractor.name)
 
 
 def compare(
@@ -363,7 +365,7 @@ def comparison(
         if one is not None:
             fields |= {f"{kind}_examples": one.examples, f"{kind}_labels": one.labels}
             fields[kind] = one.outputs.features
-    return Comparison(**fields, **offered)
+    return Comparison(**fields, extractor=fake.extractor, **offered)
 
 
 def halves(whole: Side) -> tuple[Side, Side]:
@@ -371,8 +373,8 @@ def halves(whole: Side) -> tuple[Side, Side]:
     order = np.random.default_rng(0).permutation(len(whole.outputs.features))
 
     def part(at: np.ndarray) -> Side:
-        arrays = jax.tree.map(lambda x: x[at], tuple(whole[1:]))
-        return Side(whole.name, *arrays)
+        arrays = jax.tree.map(lambda x: x[at], tuple(whole[1:-1]))
+        return Side(whole.name, *arrays, whole.extractor)
 
     first, second = np.array_split(order, 2)
     return part(first), part(second)

@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 from gan_jax.algorithm.gan import GAN
 from gan_jax.algorithm.spaces import Classes
 from gan_jax.errors import UserError
-from gan_jax.metrics.features.extractor import extract, load_extractor
+from gan_jax.metrics.features.extractor import load_extractor
 from gan_jax.run import best, evaluation
 from gan_jax.run.evaluation import Side
 
@@ -69,8 +69,7 @@ class Evaluator:
         found = []
         for examples in samples:
             batches = evaluation.batches_of(examples)
-            outputs = extract(self._extractor, batches)
-            fake = Side("samples", outputs, examples, labels)
+            fake = evaluation.side(self._extractor, "samples", batches, labels)
             offered = {"source": self._source}
             found.append(evaluation.compare(self._metrics, real, [fake], **offered))
         return {

@@ -51,7 +51,8 @@ from gan_jax.run.writers import (
     drop_records,
 )
 
-_IMAGES = ("archive", "folder", "hf", "packaged", "tfds")  # sources of images
+# Sources of images.
+_IMAGES = ("archive", "folder", "hf", "packaged", "stacked_mnist", "tfds")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -302,10 +302,22 @@ def test_mnist_lenet_knows_digits_and_measures_nothing_else():
     assert found.features.shape == (2000, 128)
     # 99.57 % on the test set; these are of the training set.
     assert (found.logits.argmax(1) == labels).mean() > 0.995
-    with pytest.raises(
-        UserError, match="grey images of 28x28x1, and these are 28x28x3"
-    ):
-        extract(lenet, [images.repeat(3, -1)])
+    with pytest.raises(UserError, match=r"grey images .* and these are 28x28x2"):
+        extract(lenet, [images.repeat(2, -1)])
+
+
+def test_mnist_lenet_knows_three_digits_of_one_image():
+    digits = np.random.default_rng(0).integers(0, 256, (6, 28, 28, 1), np.uint8)
+    lenet = mnist_lenet.load()
+    one = extract(lenet, [digits])
+    stacked = digits.reshape(2, 3, 28, 28).transpose(0, 2, 3, 1)
+    three = extract(lenet, [stacked])
+    wanted = one.features.reshape(2, 384)
+    np.testing.assert_allclose(three.features, wanted, rtol=1e-5, atol=1e-5)
+    a, b, c = one.logits.reshape(2, 3, 10).swapaxes(0, 1)
+    wanted = a[:, :, None, None] + b[:, None, :, None] + c[:, None, None]
+    found = three.logits.reshape(2, 10, 10, 10)  # of the number that they write
+    np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-4)
 
 
 def test_mnist_lenet_refuses_other_weights(tmp_path):

@@ -4,6 +4,7 @@ import pytest
 
 from gan_jax.data import toy
 from gan_jax.errors import UserError
+from gan_jax.metrics.metric import Comparison
 from gan_jax.metrics.modes import (
     coverage,
     nearest_modes,
@@ -11,6 +12,7 @@ from gan_jax.metrics.modes import (
     stacked_coverage,
     stacked_modes,
 )
+from gan_jax.run.evaluation import build_metrics
 
 CENTRES = np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
 
@@ -61,6 +63,29 @@ def test_stacked_digits():
     np.testing.assert_allclose(kl, 0.5 * np.log(250) + 0.5 * np.log(500))
     every = np.stack(np.unravel_index(np.arange(1000), (10, 10, 10)), 1)
     assert stacked_coverage(every) == pytest.approx((1000, 0))
+
+
+def test_the_metric_of_stacked_digits():
+    """The number that an image shows is that of its greatest logit."""
+
+    def logits(*numbers):
+        return np.eye(1000, dtype=np.float32)[list(numbers)]
+
+    sides = {"real_logits": logits(7, 7), "fake_logits": logits(0, 123, 123, 999)}
+    both = Comparison(np.zeros((2, 1)), np.zeros((4, 1)), **sides)
+    (metric,) = build_metrics("stacked_modes")
+    found = metric.measure(both._replace(extractor="mnist_lenet"))
+    assert {name: value for name, (value, _) in found.items()} == pytest.approx(
+        {
+            **{"stacked_modes": 3, "stacked_kl": np.log(500 * 250) / 2},
+            **{"stacked_modes_of_data": 1, "stacked_kl_of_data": np.log(1000)},
+        }
+    )
+    with pytest.raises(UserError, match="needs the features of mnist_lenet"):
+        metric.measure(both._replace(extractor="efficientnet_lite0"))
+    single = {"fake_logits": np.zeros((4, 10)), "extractor": "mnist_lenet"}
+    with pytest.raises(UserError, match="needs images of three digits"):
+        metric.measure(both._replace(**single))
 
 
 @pytest.mark.parametrize("found", [[], [3], [-1]])

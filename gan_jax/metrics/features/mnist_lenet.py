@@ -3,8 +3,12 @@
 Its weights are in this package; `scripts/train_features.py` made them, and its
 docstring has the recipe and the accuracy. The layers are those of LeNet-5 (LeCun et al.
 1998), wider, with ReLU and max pooling.
+
+An image of three channels is three digits, as in Stacked-MNIST: their features are
+joined, and a class is a number of three digits, whose logit is the sum of theirs.
 """
 
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -66,13 +70,23 @@ def load(weights: str | None = None) -> Extractor:
     params = unflatten_dict(files.checked(found, wanted), sep="/")
 
     def apply(variables: Any, images: Array) -> Outputs:
-        if images.shape[1:] != (SIDE, SIDE, 1):
+        if images.shape[1:] not in ((SIDE, SIDE, 1), (SIDE, SIDE, 3)):
             shape = "x".join(map(str, images.shape[1:]))
             raise UserError(
-                f"mnist_lenet is for grey images of {SIDE}x{SIDE}x1, and these are "
-                f"{shape}: take another extractor, such as inception"
+                f"mnist_lenet is for grey images of {SIDE}x{SIDE}x1, or three of them "
+                f"as {SIDE}x{SIDE}x3, and these are {shape}: take another extractor, "
+                "such as inception"
             )
-        return Outputs(*network.apply(variables, images.astype(jnp.float32) / 255))
+        digits = jnp.moveaxis(images, -1, 1).reshape(-1, SIDE, SIDE, 1)
+        features, logits = network.apply(variables, digits.astype(jnp.float32) / 255)
+        logits = logits.reshape(len(images), -1, NUM_CLASSES)
+        joint = functools.reduce(_joint, jnp.moveaxis(logits, 1, 0))
+        return Outputs(features.reshape(len(images), -1), joint)
 
     variables = {"params": params}
     return Extractor("mnist_lenet", "1", found.sha256, "FD-LeNet", variables, apply)
+
+
+def _joint(first: Array, second: Array) -> Array:
+    """Returns the logits `[n, a * b]` of pairs of two independent classes."""
+    return (first[:, :, None] + second[:, None]).reshape(len(first), -1)
