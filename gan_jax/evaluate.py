@@ -149,8 +149,14 @@ def _of_run(metrics: tuple[Metric, ...]) -> dict[str, Any]:
             **{"replicas": list(each), "generator": "averaged", "seeds": _seeds()},
             **_data_protocol(about, source.info, test),
             "pairs": PAIRS.value,
+            "note": _note(metrics, real, fakes[0]),
         },
     }
+
+
+def _note(metrics: tuple[Metric, ...], real: Side, fake: Side) -> str | None:
+    (one, features), (other, _) = (x.outputs.features.shape for x in (real, fake))
+    return evaluation.note(metrics, min(one, other), features) or None
 
 
 def _opened(replicas: Sequence[int]) -> tuple[GAN, list[TrainState]]:
@@ -300,6 +306,7 @@ def _of_sets(metrics: tuple[Metric, ...]) -> dict[str, Any]:
         "protocol": {
             **{"real": sets[0].name, "fake": sets[1].name},
             "pairs": PAIRS.value,
+            "note": _note(metrics, real, fake),
         },
     }
 

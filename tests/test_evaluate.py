@@ -68,6 +68,7 @@ def test_two_sets_of_features(measured, tmp_path):
     names = {"fd", "kid", "precision", "recall", "density", "coverage"}
     assert found.keys() == names | {"features", "protocol", "seconds"}
     assert found["features"]["name"] == "given"
+    assert found["protocol"]["note"] is None
 
 
 def images(folder, values):
@@ -86,6 +87,7 @@ def test_two_folders_of_images(measured, tmp_path):
     assert len(found["features"]["checksum"]) == 64
     assert found["fd"]["value"] == pytest.approx(0, abs=1e-3)
     assert found["precision"]["value"] == found["coverage"]["value"] == 1
+    assert found["protocol"]["note"].startswith("fd of 12 examples with 128 features")
 
 
 def test_a_run_is_measured_with_all_its_replicas(measured, run):

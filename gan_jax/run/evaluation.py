@@ -332,6 +332,16 @@ def compare(
     return values
 
 
+def note(metrics: Sequence[Metric], num: int, features: int) -> str:
+    """Returns what to know of a Fréchet distance of so few examples; '' of enough."""
+    if num > features or all(metric.name != "fd" for metric in metrics):
+        return ""
+    return (
+        f"fd of {num:,} examples with {features:,} features: the covariance is "
+        "singular and the bias large, so compare only values of equally many examples"
+    )
+
+
 def mean_of(values: Sequence[Value]) -> Value:
     """Returns the mean of repetitions, and its standard error; of one, its own."""
     if len(values) == 1:

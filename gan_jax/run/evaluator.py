@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 
 from gan_jax.algorithm.gan import GAN
 from gan_jax.algorithm.spaces import Classes
+from gan_jax.devices import hosts
 from gan_jax.errors import UserError
 from gan_jax.metrics.features.extractor import load_extractor
 from gan_jax.run import best, evaluation
@@ -113,4 +114,8 @@ class Evaluator:
     @functools.cached_property
     def _reference(self) -> tuple[Side, np.ndarray | None]:
         num = self._config.eval.num
-        return evaluation.reference(self._extractor, self._source, num)
+        real, conditions = evaluation.reference(self._extractor, self._source, num)
+        of_real, features = real.outputs.features.shape
+        if note := evaluation.note(self._metrics, min(of_real, num), features):
+            hosts.say(f"warning: {note}")
+        return real, conditions
