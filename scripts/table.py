@@ -164,6 +164,8 @@ def measured(
     try:
         train(config, path)
     except Stopped as stop:
+        if stop.status != 3:  # by a signal or a full disk, not by a guard
+            raise
         print(f"{name}: {stop}", flush=True)
         return ["not finite", *empty]
     found = []
@@ -178,7 +180,8 @@ def measured(
 def spread(values: np.ndarray) -> str:
     """Returns the mean ± the standard error."""
     error = values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else 0.0
-    return f"{number(values.mean())} ± {number(error)}"
+    mean = number(values.mean())
+    return f"{mean} ± {error:.{len(mean.partition('.')[2])}f}"
 
 
 def number(value: float) -> str:
