@@ -247,7 +247,7 @@ def build_experiment(words):
     values(words)
     config = holder.value
     config_lib.validate(config)
-    if config.data.source in ("archive", "folder", "hf", "tfds"):
+    if config.data.source in ("archive", "folder", "hf", "stacked_mnist", "tfds"):
         example = gan_jax.Images((config.image_size, config.image_size, 1))
         condition = gan_jax.Classes(10)
     else:
