@@ -1,14 +1,37 @@
-"""Batch normalisation, plain or by class."""
+"""Normalisation of features: by batch, plain or by class, or by instance."""
 
 from collections.abc import Callable
 
 import flax.linen as nn
 from jax import Array
 
+from gan_jax.errors import unknown
+
 # Flax's name for the collection of the statistics of batch normalisation.
 COLLECTION = "batch_stats"
 
 _MOMENTUM = 0.9
+NORMS = ("batch", "instance", "none")
+
+
+def norm_of(kind: str, train: bool) -> Callable[[Array], Array]:
+    """Returns `norm`, which applies a new layer wherever a network calls it.
+
+    Args:
+      kind: 'batch'; 'instance', of each channel of each example over its positions
+        (Ulyanov et al. 2016, arXiv:1607.08022), with a gain and a bias; or 'none'.
+      train: whether to normalise by the statistics of the batch.
+
+    Raises:
+      UserError: it is none of them.
+    """
+    if kind not in NORMS:
+        raise unknown("norm", str(kind), NORMS)
+    if kind == "batch":
+        return batch_norm(train)
+    if kind == "instance":
+        return lambda x: nn.InstanceNorm(epsilon=1e-5)(x)
+    return lambda x: x
 
 
 def batch_norm(

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gan_jax.layers.norm import ConditionalBatchNorm
+from gan_jax.layers.norm import ConditionalBatchNorm, norm_of
 
 KEYS = jax.random.split(jax.random.key(0), 4)
 LABELS = jnp.array([2, 0, 2, 1])
@@ -51,3 +51,26 @@ def test_each_example_gets_the_batch_norm_of_its_class(shape, train):
     )
     unit, _ = jax.jit(plain.init_with_output)(KEYS[1], x)
     np.testing.assert_allclose(start, unit, atol=1e-5)
+
+
+class Normed(nn.Module):
+    kind: str
+
+    @nn.compact
+    def __call__(self, x, train=True):
+        return norm_of(self.kind, train)(x)
+
+
+def test_the_kinds_differ_in_what_they_average_over():
+    x = np.float32(np.random.default_rng(0).normal(2, 3, (4, 3, 2, 5)))
+    for kind, axes in {"batch": (0, 1, 2), "instance": (1, 2)}.items():
+        got, variables = Normed(kind).init_with_output(KEYS[0], x)
+        centred = x - x.mean(axes, keepdims=True)
+        wanted = centred / np.sqrt(x.var(axes, keepdims=True) + 1e-5)
+        np.testing.assert_allclose(got, wanted, atol=1e-4)
+        (params,) = variables["params"].values()
+        shapes = {name: p.shape for name, p in params.items()}
+        assert shapes == {"scale": (5,), "bias": (5,)}
+    got, variables = Normed("none").init_with_output(KEYS[0], x)
+    np.testing.assert_array_equal(got, x)
+    assert not variables
