@@ -185,6 +185,10 @@ def mode_seeking(w, f, b):
     return np.full(BATCH, 1 / (apart + 1e-5))
 
 
+def reconstruction(w, f, b, cost=np.abs):
+    return cost(w.generator(b.latents) - b.real).mean((1, 2, 3))
+
+
 def cross_entropy(logits, classes):
     return np.log(np.exp(logits).sum(1)) - logits[np.arange(BATCH), classes]
 
@@ -238,6 +242,14 @@ CASES = [
     Case("feature_matching", feature_matching, weight=1.0, **G),
     Case("path_length", path_length, weight=2.0, **G),
     Case("mode_seeking", mode_seeking, weight=1.0, **G),
+    Case("reconstruction", reconstruction, weight=100.0, **G),
+    Case(
+        "reconstruction",
+        functools.partial(reconstruction, cost=np.square),
+        {"squared": True},
+        weight=100.0,
+        **G,
+    ),
     Case("auxiliary_classifier", classifier_of_d, **CLASSES),
     Case("auxiliary_classifier", classifier_of_g, player="g", **CLASSES),
 ]
@@ -300,7 +312,7 @@ def evaluate(case, theta, data, key, memory=None):
         fake_slope=lambda: world.seen_slope(fake, told),
         real_seen=real_seen,
         fake_seen=fake_seen,
-        example=None,
+        example=data["real"],
         sample=made,
         player=case.player,
         features=world.features,

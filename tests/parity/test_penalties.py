@@ -195,6 +195,10 @@ def mode_seeking(peer, past):
     return 1 / (images / F.l1_loss(peer.latents, before) + 1e-5)
 
 
+def reconstruction(cost):
+    return lambda peer, past: cost(peer.fake, peer.real)
+
+
 def classifier_of_d(peer, past):
     of_real = F.cross_entropy(peer.classify(peer.seen[0]), peer.c)
     return of_real + classifier_of_g(peer, past)
@@ -242,6 +246,8 @@ ROWS = [
     Row("feature_matching", feature_matching, "g"),
     Row("path_length(decay=0.8)", path_length, "g", num=3),
     Row("mode_seeking", mode_seeking, "g"),
+    Row("reconstruction", reconstruction(F.l1_loss), "g"),
+    Row("reconstruction(squared=True)", reconstruction(F.mse_loss), "g"),
     Row("auxiliary_classifier", classifier_of_d, **AUXILIARY),
     Row("auxiliary_classifier", classifier_of_g, "g", **AUXILIARY),
     # Which terms see what D sees, and which the examples themselves.

@@ -27,6 +27,7 @@ from gan_jax.objective.penalties.samples import (
     feature_matching,
     mode_seeking,
     path_length,
+    reconstruction,
 )
 
 __all__ = [
@@ -44,6 +45,7 @@ __all__ = [
     "path_length",
     "r1",
     "r2",
+    "reconstruction",
     "weight_clipping",
     "zcr",
     "zero_centred_gradient_penalty",

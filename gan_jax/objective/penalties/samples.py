@@ -18,7 +18,7 @@ from gan_jax.objective.penalties.shared import (
     moving_averages,
     norm,
 )
-from gan_jax.objective.terms import check_number, penalty
+from gan_jax.objective.terms import check_flag, check_number, penalty
 
 
 @penalty(weight=1.0, players=("g",))
@@ -109,6 +109,35 @@ def mode_seeking(
     change = jnp.abs(sample - made).mean()
     apart = change / jnp.abs(latents - others).mean()
     return jnp.broadcast_to(1 / (apart + 1e-5), len(real))
+
+
+@penalty(weight=100.0, players=("g",))
+def reconstruction(
+    critic: Critic,
+    real: Array,
+    fake: Array,
+    key: Array,
+    *,
+    example: Array,
+    sample: Array,
+    squared: bool = False,
+) -> Array:
+    r"""Returns $\overline{|x - G(z, c)|}$, of the sample that has the condition of $x$.
+
+    Isola et al. 2017 (arXiv:1611.07004), eq. 3: the condition is the image to
+    translate, and $x$ its translation. The bar is the mean over the coordinates, as in
+    the authors' code.
+
+    Settings:
+      squared: whether the differences are squared.
+
+    Raises:
+      UserError: `squared` is neither True nor False.
+    """
+    check_flag("reconstruction: squared", squared)
+    gap = sample - example
+    gap = jnp.square(gap) if squared else jnp.abs(gap)
+    return gap.mean(range(1, gap.ndim))
 
 
 @penalty(weight=1.0, players=("d", "g"))
