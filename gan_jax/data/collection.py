@@ -10,7 +10,7 @@ import warnings
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -86,7 +86,8 @@ def load(files: Collection, config: ConfigDict) -> InMemory | Encoded:
     if not len(files.records):
         raise UserError(f"{files.place} holds no images")
     read, failed = _read_all(files, config)
-    notes = [files.note, _check_readable(files, failed)]
+    number = len(files.records)
+    notes = [files.note, note_unreadable(files.place, "images", number, failed)]
     channels = channels_of(config, own=max(r.own for r in read))
     shape = (config.image_size, config.image_size, channels)
     labels = np.array([r.label for r in read], np.int32)
@@ -98,7 +99,7 @@ def load(files: Collection, config: ConfigDict) -> InMemory | Encoded:
         fingerprint=fingerprint(np.array([r.crc for r in read], np.uint32), labels),
         note="; ".join(filter(None, [*notes, _converted(read, channels)])),
     )
-    if _fits(len(files.records), shape, config):
+    if _fits(number, shape, config):
         images = np.stack([np.broadcast_to(r.image, shape) for r in read])
         return InMemory(info, images, labels if files.classes else None)
     indices = [r.index for r in read]
@@ -126,15 +127,25 @@ def _read_all(files: Collection, config: ConfigDict) -> tuple[list[_Read], list[
 def _in_order(files: Collection, config: ConfigDict) -> Iterator[tuple | Exception]:
     size, channels = config.image_size, channels_of(config, own=0)
     read = functools.partial(_try_read, files.records, size=size, channels=channels)
+    return in_order(read, len(files.records), 3 * size * size)
+
+
+def in_order(read: Callable[[int], Any], number: int, num_bytes: int) -> Iterator[Any]:
+    """Yields what `read` returns of each index, in order; several threads call it.
+
+    Args:
+      read: decodes an image file, or several.
+      number: of indices.
+      num_bytes: of what it returns, about.
+    """
     # At most a quarter of a gigabyte of decoded images waits to be used.
-    slab = min(1024, max(1, 2**28 // (3 * size * size)))
+    slab = min(1024, max(1, 2**28 // num_bytes))
     with ThreadPoolExecutor() as pool, warnings.catch_warnings():
         warnings.simplefilter(
             "ignore", UserWarning
         )  # of Pillow, about files that it can read
-        for start in range(0, len(files.records), slab):
-            stop = min(start + slab, len(files.records))
-            yield from pool.map(read, range(start, stop))
+        for start in range(0, number, slab):
+            yield from pool.map(read, range(start, min(start + slab, number)))
 
 
 def _try_read(
@@ -149,18 +160,27 @@ def _try_read(
         return error
 
 
-def _check_readable(files: Collection, failed: list[str]) -> str:
-    """Returns a note on the files that cannot be read."""
+def note_unreadable(place: str, kind: str, number: int, failed: list[str]) -> str:
+    """Returns a note on what cannot be read, '' if everything can.
+
+    Args:
+      place: where it is, as messages call it.
+      kind: what it is, in the plural.
+      number: of all.
+      failed: the names of those that cannot be read, and why.
+
+    Raises:
+      UserError: they are too many to be left out.
+    """
     if not failed:
         return ""
-    number = len(files.records)
     which = "; ".join(failed[:3]) + ("; ..." if failed[3:] else "")
     if len(failed) > max(_FEW, number // 100) or 2 * len(failed) >= number:
         raise UserError(
-            f"{len(failed)} of the {number:,} images in {files.place} cannot be read "
+            f"{len(failed)} of the {number:,} {kind} in {place} cannot be read "
             f"({which})"
         )
-    return f"left out {len(failed)} of {number:,} images that cannot be read ({which})"
+    return f"left out {len(failed)} of {number:,} {kind} that cannot be read ({which})"
 
 
 def _converted(read: list[_Read], channels: int) -> str:

@@ -26,7 +26,7 @@ def load(config: ConfigDict) -> InMemory | Encoded:
       UserError: the folder does not exist or has no images, or too many of them cannot
         be read.
     """
-    root = _directory(config.data.data_dir)
+    root = directory("folder", config.data.data_dir)
     paths, labels, names = _find(root)
     files = collection.Collection(
         name=f"folder:{printable(root.name)}",
@@ -38,9 +38,14 @@ def load(config: ConfigDict) -> InMemory | Encoded:
     return collection.load(files, config)
 
 
-def _directory(data_dir: str) -> Path:
+def directory(source: str, data_dir: str) -> Path:
+    """Returns the folder that a source reads.
+
+    Raises:
+      UserError: there is none.
+    """
     if not data_dir:
-        raise UserError("the source folder needs --config.data.data_dir=DIR")
+        raise UserError(f"the source {source} needs --config.data.data_dir=DIR")
     root = Path(data_dir).expanduser().absolute()
     if not root.is_dir():
         raise UserError(f"data.data_dir: there is no folder {root}")
@@ -72,6 +77,11 @@ def _find(root: Path) -> tuple[list[Path], list[int], tuple[str, ...]]:
     paths = [path for found in each for path in found]
     labels = [label for label, found in enumerate(each) for _ in found]
     return paths, labels, tuple(name for name, _ in classes)
+
+
+def images_below(root: Path) -> list[Path]:
+    """Lists the images of a folder at any depth, in a fixed order."""
+    return list(_walk(root, _homes(root)))
 
 
 def _walk(folder: Path, homes: dict[str, Path]) -> Iterator[Path]:

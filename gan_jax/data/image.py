@@ -1,9 +1,10 @@
 """Decodes image files to the square uint8 arrays that an experiment asks for."""
 
+import contextlib
 import io
 import os
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -36,12 +37,8 @@ def decode(file: str | bytes, size: int, channels: int = 0) -> np.ndarray:
       Exception: it is damaged, or in none of the `FORMATS`.
     """
     check_pixels(size, size)
-    try:
-        with _opened(file) as image:
-            check_pixels(*image.size)
-            return _square(image, size, channels or _channels(image))
-    except _BOMB as error:  # Pillow's own bounds, which are wider
-        raise ValueError(TOO_MANY_PIXELS) from error
+    with opened(file) as image:
+        return square(image, size, channels)
 
 
 def fit(pixels: np.ndarray, size: int, channels: int) -> np.ndarray:
@@ -56,7 +53,7 @@ def fit(pixels: np.ndarray, size: int, channels: int) -> np.ndarray:
       `[size, size, channels]`, uint8.
     """
     grey = pixels.ndim == 3 and pixels.shape[-1] == 1
-    return _square(Image.fromarray(pixels[..., 0] if grey else pixels), size, channels)
+    return square(Image.fromarray(pixels[..., 0] if grey else pixels), size, channels)
 
 
 def channels_of(config: ConfigDict, own: int) -> int:
@@ -75,6 +72,22 @@ def own_channels(file: str | bytes) -> int:
         return _channels(image)
 
 
+@contextlib.contextmanager
+def opened(file: str | bytes) -> Iterator[Image.Image]:
+    """Opens one image to be decoded; it has no more pixels than an image may have.
+
+    Raises:
+      ValueError: the image has too many pixels.
+      Exception: it is in none of the `FORMATS`.
+    """
+    try:
+        with _opened(file) as image:
+            check_pixels(*image.size)
+            yield image
+    except _BOMB as error:  # Pillow's own bounds, which are wider
+        raise ValueError(TOO_MANY_PIXELS) from error
+
+
 def _opened(file: str | bytes) -> Image.Image:
     if isinstance(file, bytes):
         return Image.open(io.BytesIO(file), formats=FORMATS)
@@ -87,9 +100,11 @@ def _channels(image: Image.Image) -> int:
     return 1 if image.mode in _GREY else 3
 
 
-def _square(image: Image.Image, size: int, channels: int) -> np.ndarray:
-    square = resize_and_crop(flatten(image, channels), size)
-    return np.asarray(square).reshape(size, size, channels)
+def square(image: Image.Image, size: int, channels: int = 0) -> np.ndarray:
+    """Returns an image as `[size, size, channels]`, uint8; 0 for its own channels."""
+    channels = channels or _channels(image)
+    fitted = resize_and_crop(flatten(image, channels), size)
+    return np.asarray(fitted).reshape(size, size, channels)
 
 
 def flatten(image: Image.Image, channels: int) -> Image.Image:
