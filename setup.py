@@ -48,6 +48,7 @@ setup(
             "efficientnet-lite-pytorch",
             "prdc",
             "pytorch-fid",
+            "scikit-image",
             "torch",
             "torch-fidelity",
             "torchmetrics",

@@ -2,12 +2,13 @@
 
 Draws samples from the averaged generator of a run (`--step`, `--replica`; by default
 the newest checkpoint of each replica) or of an exported folder, and compares them with
-the data that it was trained on. Or compares two sets, `--real=PATH --fake=PATH`:
-folders of images, or npz files with `images` or `features`. `--metrics` names what is
-measured, and `--features` the network whose features are compared; docs/metrics.md
-explains them. Prints a table, or one JSON object (`--json`). `--pairs=FILE.png` draws
-the samples that are nearest to the training set, each beside the training examples that
-it may be a copy of. Exit status: 0 done, 2 bad input.
+the data that it was trained on, or with another split of them (`--split=test`). Or
+compares two sets, `--real=PATH --fake=PATH`: folders of images, or npz files with
+`images` or `features`. `--metrics` names what is measured, and `--features` the network
+whose features are compared; docs/metrics.md explains them. Prints a table, or one JSON
+object (`--json`). `--pairs=FILE.png` draws the samples that are nearest to the training
+set, each beside the training examples that it may be a copy of. Exit status: 0 done, 2
+bad input.
 
 The workdir may come from elsewhere: no code that its config names is run, unless it is
 named here too (`--model=FILE`, `--source=FILE`).
@@ -30,7 +31,7 @@ from rich.table import Table
 from gan_jax import cli, data
 from gan_jax import config as config_lib
 from gan_jax.algorithm.gan import GAN
-from gan_jax.algorithm.spaces import Classes, Images, Points, Space
+from gan_jax.algorithm.spaces import Images, Points, Space
 from gan_jax.algorithm.state import TrainState
 from gan_jax.build import names
 from gan_jax.data.source import Info
@@ -66,6 +67,11 @@ JSON = cli.json_flag()
 SOURCE = flags.DEFINE_string(
     "source", None, "The file of the run's data source, if your own."
 )
+SPLIT = flags.DEFINE_string(
+    "split",
+    None,
+    "Compare with this split of the data, such as test; default: its own.",
+)
 DATA_DIR = flags.DEFINE_string("data_dir", None, "Where the data are, if elsewhere.")
 MANUAL_DIR = flags.DEFINE_string(
     "manual_dir", None, "The folder of original files, if elsewhere."
@@ -99,7 +105,7 @@ def _check_flags() -> None:
         raise UserError("give --workdir=DIR, or --real=PATH and --fake=PATH")
     if any(sets):
         of_run = (NUM, REPEATS, SEED, STEP, REPLICA, MODEL, SOURCE, OPTIMIZER)
-        for flag in (*of_run, DATA_DIR, MANUAL_DIR):
+        for flag in (*of_run, SPLIT, DATA_DIR, MANUAL_DIR):
             if cli.is_given(flag):
                 raise UserError(
                     f"--{flag.name} is for a run, not for --real and --fake"
@@ -192,12 +198,13 @@ def _fakes(
     replica: int,
 ) -> list[Side]:
     """Draws the samples of a replica, a set from each seed."""
-    labels, found = conditions if isinstance(gan.condition, Classes) else None, []
+    found = []
     for seed in _seeds():
         with examples_bar(f"replica {replica}, seed {seed}", num) as advance:
             drawn = evaluation.samples(gan, state, num, seed, conditions)
             what = f"step {state.step}, replica {replica}, seed {seed}"
-            found.append(evaluation.side(extractor, what, drawn, labels, advance))
+            one = evaluation.side(extractor, what, drawn, progress=advance)
+            found.append(one.told(gan.condition, conditions))
     return found
 
 
@@ -229,7 +236,7 @@ def _config() -> tuple[ConfigDict, dict]:
         config.replicas = 1
     trusted = [SOURCE.value] if SOURCE.value else []
     config.data.source = allowed("source", config.data.source, trusted)
-    for flag in (DATA_DIR, MANUAL_DIR):
+    for flag in (SPLIT, DATA_DIR, MANUAL_DIR):
         if flag.value is not None:
             config.data[flag.name] = flag.value
     return config, content["data"]

@@ -12,6 +12,7 @@ from gan_jax.metrics import arrays
 _SCALE_WEIGHTS = np.array([0.0448, 0.2856, 0.3001, 0.2363, 0.1333])
 _WINDOW = np.exp(-0.5 * (np.arange(-5, 6) / 1.5) ** 2)
 _WINDOW /= _WINDOW.sum()
+SSIM_BORDER = 5  # pixels where the window reaches beyond the image
 _PAIRS = 32  # of images that are compared at once
 
 
@@ -39,13 +40,22 @@ def num_scales(height: int, width: int) -> int:
     Raises:
       UserError: they have less than 11 pixels.
     """
-    found = [m for m in range(1, 6) if min(height, width) // 2 ** (m - 1) >= 11]
-    if not found:
+    check_ssim_size(height, width)
+    sizes = [min(height, width) // 2**halvings for halvings in range(5)]
+    return sum(size >= len(_WINDOW) for size in sizes)
+
+
+def check_ssim_size(height: int, width: int) -> None:
+    """Checks that images are as large as the window.
+
+    Raises:
+      UserError: they are not.
+    """
+    if min(height, width) < len(_WINDOW):
         raise UserError(
             f"images of {height}x{width} pixels are too small for SSIM: its window has "
             "11 x 11"
         )
-    return found[-1]
 
 
 def ms_ssim(x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -131,17 +141,17 @@ def _similarity(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     weights = _SCALE_WEIGHTS[:scales] / _SCALE_WEIGHTS[:scales].sum()
     x, y, found = x.astype(np.float64), y.astype(np.float64), 1.0
     for scale, weight in enumerate(weights):
-        luminance, contrast = _ssim(x, y)
+        luminance, contrast = ssim_factors(x, y)
         if scale == scales - 1:
             terms = luminance * contrast
         else:  # away from the border
-            terms = contrast[:, 5:-5, 5:-5]
+            terms = contrast[:, SSIM_BORDER:-SSIM_BORDER, SSIM_BORDER:-SSIM_BORDER]
             x, y = _halved(x), _halved(y)
         found = found * np.maximum(terms.mean((1, 2, 3)), 0) ** weight
     return found
 
 
-def _ssim(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def ssim_factors(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Returns both factors of SSIM at each pixel (Wang et al. 2004), range 255."""
     c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
     mean_x, mean_y = _smooth(x), _smooth(y)

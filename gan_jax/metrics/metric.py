@@ -39,6 +39,9 @@ class Comparison(NamedTuple):
       fake_labels: `[m]`, the classes that the samples were made for; None without.
       real_examples: `[n, *shape]`, as stored; None if only features are known.
       fake_examples: `[m, *shape]`, likewise.
+      real_conditions: `[n, ...]`, of the reference, as stored; None without, or if they
+        are classes.
+      fake_conditions: `[m, ...]`, what the samples were made from, likewise.
       test: `[l, k]`, features of examples that were not trained on; None without.
       test_examples: `[l, *shape]`, as stored; None if only features are known.
       test_labels: `[l]`, their classes; None without classes.
@@ -58,6 +61,8 @@ class Comparison(NamedTuple):
     fake_labels: np.ndarray | None = None
     real_examples: np.ndarray | None = None
     fake_examples: np.ndarray | None = None
+    real_conditions: np.ndarray | None = None
+    fake_conditions: np.ndarray | None = None
     test: np.ndarray | None = None
     test_examples: np.ndarray | None = None
     test_labels: np.ndarray | None = None
@@ -74,12 +79,14 @@ _LACKS = {
     "real_labels": "data with classes",
     "fake_labels": "samples with classes: a conditional run",
     "real_examples": "examples, not features alone",
+    "real_conditions": "a run whose condition is no class, such as an image",
     "test": "a test split of the data",
     "latent": "a run that draws latents, not a set of samples",
     "traverse": "a run without conditions, not a set of samples",
     "source": "the data of a run",
 }
 _LACKS |= {f"fake_{name}": _LACKS[f"real_{name}"] for name in ("logits", "examples")}
+_LACKS |= {"fake_conditions": _LACKS["real_conditions"]}
 _LACKS |= {f"test_{name}": _LACKS["test"] for name in ("examples", "labels")}
 
 

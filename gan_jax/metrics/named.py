@@ -13,6 +13,7 @@ from gan_jax.metrics import inception_score as of_classes
 from gan_jax.metrics import kid as kernel
 from gan_jax.metrics import memorisation as of_memory
 from gan_jax.metrics import modes as of_modes
+from gan_jax.metrics import paired as of_pairs
 from gan_jax.metrics.metric import metric
 
 
@@ -92,6 +93,28 @@ def ms_ssim(real, fake, *, real_examples, fake_examples, seed, pairs=100):
     return found
 
 
+@metric(lower="l1", higher=("psnr", "ssim"))
+def paired(
+    real, fake, *, real_examples, fake_examples, real_conditions, fake_conditions
+):
+    """The error of each translation, and of its input where that has the same shape."""
+    at = np.arange(len(fake_examples)) % len(real_examples)
+    if not np.array_equal(real_conditions[at], fake_conditions):
+        raise UserError("metric 'paired' needs samples of the reference's conditions")
+    sides = {"": fake_examples}
+    if real_examples.shape == real_conditions.shape:
+        sides["_of_input"] = fake_conditions
+    return {
+        f"{name}{side}": _mean(measure(images, real_examples[at]))
+        for side, images in sides.items()
+        for name, measure in (
+            ("l1", of_pairs.l1),
+            ("psnr", of_pairs.psnr),
+            ("ssim", of_pairs.ssim),
+        )
+    }
+
+
 @metric(lower="ppl")
 def ppl(real, fake, *, traverse, latent, seed, num=10_000, epsilon=1e-4):
     """The perceptual path length, in the space of these features."""
@@ -154,3 +177,8 @@ def cas(
     )
     found = classifier_score.classifier_score(*sets, steps=steps, seed=seed)
     return {"cas": found.fake, "cas_of_data": found.real, "cas_of_both": found.both}
+
+
+def _mean(values):
+    """Returns the mean, and its standard error."""
+    return float(values.mean()), float(values.std(ddof=1) / np.sqrt(len(values)))

@@ -36,6 +36,7 @@ class Side(NamedTuple):
       outputs: what the extractor makes of them.
       examples: `[n, *shape]` as stored; None if only features are known.
       labels: `[n]`, their classes; None without.
+      conditions: `[n, ...]`, as stored, if they are no classes; else None.
       extractor: its name; '' if features are given.
     """
 
@@ -43,7 +44,13 @@ class Side(NamedTuple):
     outputs: Outputs
     examples: np.ndarray | None = None
     labels: np.ndarray | None = None
+    conditions: np.ndarray | None = None
     extractor: str = ""
+
+    def told(self, space: Space | None, conditions: np.ndarray | None) -> "Side":
+        """Returns the side with its conditions: as labels if they are classes."""
+        key = "labels" if isinstance(space, Classes) else "conditions"
+        return self._replace(**{key: conditions})
 
 
 def build_metrics(text: str) -> tuple[Metric, ...]:
@@ -168,7 +175,8 @@ def side(
             yield batch
 
     outputs = extract(extractor, kept_too(), progress)
-    return Side(name, outputs, np.concatenate(kept), labels, extractor.name)
+    examples = np.concatenate(kept)
+    return Side(name, outputs, examples, labels, extractor=extractor.name)
 
 
 def batches_of(examples: np.ndarray) -> Iterator[np.ndarray]:
@@ -196,8 +204,8 @@ def reference(
 
     about = f"{info.name} {info.fingerprint} {examples.dtype} {examples.shape}"
     outputs = cached(extractor, about, make)
-    labels = conditions if isinstance(info.condition, Classes) else None
-    return Side(info.name, outputs, examples, labels, extractor.name), conditions
+    found = Side(info.name, outputs, examples, extractor=extractor.name)
+    return found.told(info.condition, conditions), conditions
 
 
 def cached(extractor: Extractor, data: str, make: Callable[[], Outputs]) -> Outputs:
@@ -266,20 +274,22 @@ def check_run(
     Raises:
       UserError: a metric lacks something, or the extractor is for other examples.
     """
+
+    def side(spaces: Any, num: int) -> Side:
+        told = None
+        if (space := spaces.condition) is not None:
+            told = jax.ShapeDtypeStruct((num, *space.shape), space.stored_dtype)
+        return planned(extractor, spaces.example, num).told(space, told)
+
     infos = [one.info for one in (source, held_out) if one is not None]
-    real, *test = (
-        planned(
-            *(extractor, info.example, min(num, info.num_examples or num)),
-            isinstance(info.condition, Classes),
-        )
-        for info in infos
-    )
-    told = isinstance(gan.condition, Classes)
-    fake = planned(extractor, gan.example, num, told)
+    real, *test = (side(info, min(num, info.num_examples or num)) for info in infos)
+    fake = side(gan, num)
     check(metrics, real, fake, *test, source=source, **offered)
 
 
-def planned(extractor: Extractor, space: Space, num: int, has_labels: bool) -> Side:
+def planned(
+    extractor: Extractor, space: Space, num: int, has_labels: bool = False
+) -> Side:
     """Returns a side that is yet to be drawn: its shapes in place of its arrays.
 
     Args:
@@ -294,7 +304,7 @@ def planned(extractor: Extractor, space: Space, num: int, has_labels: bool) -> S
     examples = jax.ShapeDtypeStruct((num, *space.shape), space.stored_dtype)
     outputs = jax.eval_shape(extractor.apply, extractor.variables, examples)
     labels = jax.ShapeDtypeStruct((num,), np.int32) if has_labels else None
-    return Side("planned", outputs, examples, labels, extractor.name)
+    return Side("planned", outputs, examples, labels, extractor=extractor.name)
 
 
 def compare(
@@ -375,6 +385,7 @@ def comparison(
         if one is not None:
             fields |= {f"{kind}_examples": one.examples, f"{kind}_labels": one.labels}
             fields[kind] = one.outputs.features
+    fields |= {"real_conditions": real.conditions, "fake_conditions": fake.conditions}
     return Comparison(**fields, extractor=fake.extractor, **offered)
 
 
@@ -384,7 +395,7 @@ def halves(whole: Side) -> tuple[Side, Side]:
 
     def part(at: np.ndarray) -> Side:
         arrays = jax.tree.map(lambda x: x[at], tuple(whole[1:-1]))
-        return Side(whole.name, *arrays, whole.extractor)
+        return Side(whole.name, *arrays, extractor=whole.extractor)
 
     first, second = np.array_split(order, 2)
     return part(first), part(second)

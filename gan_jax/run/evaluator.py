@@ -65,12 +65,12 @@ class Evaluator:
         real, conditions = self._reference
         num = self._config.eval.num
         told = evaluation.conditions_of(self._gan, num, conditions)
-        labels = told if isinstance(self._gan.condition, Classes) else None
         samples = self._samples(draw, num, told)
         found = []
         for examples in samples:
             batches = evaluation.batches_of(examples)
-            fake = evaluation.side(self._extractor, "samples", batches, labels)
+            fake = evaluation.side(self._extractor, "samples", batches)
+            fake = fake.told(self._gan.condition, told)
             offered = {"source": self._source}
             found.append(evaluation.compare(self._metrics, real, [fake], **offered))
         return {
@@ -86,6 +86,7 @@ class Evaluator:
     def _check(self) -> None:
         """Checks that every metric will have what it asks for."""
         later = {"test", "test_examples", "test_labels", "traverse", "latent"}
+        later |= {"real_conditions", "fake_conditions"}  # of examples trained on
         for metric in self._metrics:
             if later & set(metric.asks):
                 raise UserError(
