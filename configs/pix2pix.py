@@ -26,8 +26,8 @@ def _emoji(c):
     c.image_size, c.width, c.batch_size = 64, 32, 16
     c.data.name = "AtoB"
     c.discriminator = "receptive_field=34"
-    c.num_steps = 4_000
-    c.log_every, c.sample_every, c.checkpoint_every = 20, 200, 400
+    c.num_steps = 3_000
+    c.log_every, c.sample_every, c.checkpoint_every = 25, 250, 500
 
 
 def _maps(c):

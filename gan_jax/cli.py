@@ -194,7 +194,7 @@ def run_flags() -> RunFlags:
 def out_flag() -> flags.FlagHolder:
     """Defines `--out=PATH`, once for all commands that have it."""
     return flags.DEFINE_string(
-        "out", None, "The PNG file, or of an export the new folder, to write."
+        "out", None, "The PNG file, or of some commands the new folder, to write."
     )
 
 

@@ -69,7 +69,7 @@ def channels_of(config: ConfigDict, own: int) -> int:
 def own_channels(file: str | bytes) -> int:
     """Returns the channels of an image file, 1 or 3, without decoding it."""
     with _opened(file) as image:
-        return _channels(image)
+        return image_channels(image)
 
 
 @contextlib.contextmanager
@@ -96,13 +96,14 @@ def _opened(file: str | bytes) -> Image.Image:
     return Image.open(file, formats=FORMATS)
 
 
-def _channels(image: Image.Image) -> int:
+def image_channels(image: Image.Image) -> int:
+    """Returns the channels of an opened image, 1 (grey) or 3 (RGB)."""
     return 1 if image.mode in _GREY else 3
 
 
 def square(image: Image.Image, size: int, channels: int = 0) -> np.ndarray:
     """Returns an image as `[size, size, channels]`, uint8; 0 for its own channels."""
-    channels = channels or _channels(image)
+    channels = channels or image_channels(image)
     fitted = resize_and_crop(flatten(image, channels), size)
     return np.asarray(fitted).reshape(size, size, channels)
 

@@ -9,7 +9,6 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from gan_jax.algorithm.gan import GAN
-from gan_jax.algorithm.spaces import Classes
 from gan_jax.devices import hosts
 from gan_jax.errors import UserError
 from gan_jax.metrics.features.extractor import load_extractor

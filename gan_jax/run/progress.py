@@ -1,4 +1,4 @@
-"""What is shown on the terminal while a run trains, or is evaluated."""
+"""What is shown on the terminal while a run trains, or draws examples."""
 
 import contextlib
 import math

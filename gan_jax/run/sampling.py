@@ -229,6 +229,7 @@ def drawn(
     latents: Array,
     condition: np.ndarray | None,
     keys: Array,
+    batch: int = BATCH,
 ) -> Iterator[np.ndarray]:
     """Yields what the averaged generator makes, a batch at a time.
 
@@ -238,13 +239,15 @@ def drawn(
       gan: the static half.
       state: the array half.
       latents: `[num, size]`.
-      condition: `[num, ...]` stored values, None without a condition.
+      condition: `[num, ...]` stored values, or what gives those at indices `[batch]`;
+        None without a condition.
       keys: `[num]`, for the generator's random streams.
+      batch: how many are made at once.
 
     Yields:
       `[batch, *shape]`, stored values.
     """
-    num, size = len(latents), min(len(latents), BATCH)
+    num, size = len(latents), min(len(latents), batch)
     for start in range(0, num, size):  # the last is filled up, for the same program
         at = np.minimum(np.arange(start, start + size), num - 1)
         parts = jax.tree.map(lambda a, at=at: a[at], (latents, condition, keys))
