@@ -58,7 +58,7 @@ def images(tmp_path_factory):
 FORKS = """
 import json, os, resource, sys, traceback
 import gan_jax.check, gan_jax.evaluate, gan_jax.export, gan_jax.runs
-import gan_jax.sample, gan_jax.train
+import gan_jax.sample, gan_jax.train, gan_jax.translate
 from gan_jax import cli
 
 def child(module, args, env, out, err):
