@@ -12,8 +12,8 @@ here but `load` and `load_generator` is pure: it works unjitted, under `jit`, un
 your own need, and each is documented where it is defined. The algorithm starts at
 `gan_jax.algorithm.steps.train_step`. A training run on disk is
 `gan_jax.run.training.train(config, path)`, and the commands are
-`python -m gan_jax.train`, `gan_jax.runs`, `gan_jax.sample`, `gan_jax.evaluate`,
-`gan_jax.export` and `gan_jax.check`.
+`python -m gan_jax.train`, `gan_jax.runs`, `gan_jax.sample`, `gan_jax.translate`,
+`gan_jax.evaluate`, `gan_jax.export` and `gan_jax.check`.
 """
 
 from gan_jax.algorithm.chunks import train_chunk

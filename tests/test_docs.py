@@ -43,7 +43,12 @@ PAGES = {
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 LANGUAGES = ("python", "sh", "text")
 # Programs that are not ours, and how their arguments begin.
-OTHERS = {"pip": "install ", "pytest": "", "tensorboard": "--logdir="}
+OTHERS = {
+    "pip": ("install ", "download "),
+    "npm": "install ",
+    "pytest": "",
+    "tensorboard": "--logdir=",
+}
 
 
 def folder(page):
@@ -251,6 +256,8 @@ def build_experiment(words):
     if config.data.source in ("archive", "folder", "hf", "stacked_mnist", "tfds"):
         example = gan_jax.Images((config.image_size, config.image_size, 1))
         condition = gan_jax.Classes(10)
+    elif config.data.source == "pairs":
+        example = condition = gan_jax.Images((config.image_size, config.image_size, 3))
     else:
         info = data.load(config).info
         example, condition = info.example, info.condition

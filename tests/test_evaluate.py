@@ -209,6 +209,7 @@ MIXED = "--real={sets}/mixed", "--fake={sets}/mixed"
         ([RING, *SETS], "give --workdir=DIR, or"),
         (["--real=x"], "give --workdir=DIR, or"),
         ([*SETS, "--num=7"], "--num is for a run"),
+        ([*SETS, "--split=test"], "--split is for a run"),
         ([RING, "--num=1"], "--num=1: it must be from 2"),
         ([RING, "--metrics=fid"], "unknown metric 'fid'; did you mean 'fd'"),
         ([RING, "--metrics="], "there is no metric"),
