@@ -15,10 +15,11 @@ def get_config(arg=None):
     c.log_every, c.chunk = 25, 5
     c.sample_every, c.checkpoint_every = 250, 500
     if variant:
-        c.image_size, c.batch_size = 64, 16
+        c.image_size, c.width, c.batch_size = 64, 24, 16
         c.discriminator = "receptive_field=34"
         c.data.name = "AtoB"
-        c.num_steps = {"emoji": 2_000, "maps": 1_000}.get(variant, c.num_steps)
+        c.num_steps = {"emoji": 1_500, "maps": 750}.get(variant, c.num_steps)
+        c.sample_every, c.checkpoint_every = 125, 250
     if variant == "256":  # the paper's, for a GPU; its batch norm on one image
         c.image_size, c.width, c.batch_size = 256, 64, 1
         c.generator = 'norm="instance"'
