@@ -36,6 +36,7 @@ class Space:
 
     axes: ClassVar[tuple[str, ...] | None] = None  # names of the shape's; None: any
     is_image: ClassVar[bool] = False  # one example is one image, [height, width, c]
+    is_pair: ClassVar[bool] = False  # one example is two of them
 
     def __post_init__(self):
         """Checks the shape."""
@@ -109,6 +110,7 @@ class Pair(Space):
     bounds: tuple[float, float] | None = (-1.0, 1.0)
 
     axes = ("image", "height", "width", "channels")
+    is_pair = True
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,7 +12,7 @@ from jax import Array
 from gan_jax.algorithm.gan import GAN
 from gan_jax.algorithm.gradients import d_gradient, g_gradient
 from gan_jax.algorithm.objectives import initial_memory
-from gan_jax.algorithm.spaces import Classes, Images, Points, Space
+from gan_jax.algorithm.spaces import Classes, Images, Pair, Points, Space
 from gan_jax.algorithm.state import TrainState
 from gan_jax.algorithm.steps import init_state
 from gan_jax.build import preflight
@@ -87,16 +87,20 @@ def with_players(state: TrainState, memory: Any = None, **params) -> TrainState:
 def fitting(term: Penalty | Constraint) -> Trial:
     """Returns the first game that the term fits: of points, images, or conditions.
 
+    The last one is of pairs that are their own condition.
+
     Raises:
       UserError: it fits none of them; why is that of the simplest one in which the
         function runs.
     """
     points, images, classes = Points((2,)), Images((4, 4, 1)), Classes(3)
+    pairs = Pair((2, 4, 4, 1))
     conditions = [None]
     if {"condition", "classify"} & set(term.asks):
         # Images first: labels broadcast against an example by mistake.
         conditions = [classes] if "classify" in term.asks else [images, classes]
     games = [(e, c) for c in conditions for e in (points, images)]
+    games.append((pairs, pairs))
     errors = []
     for example, condition in games:
         try:

@@ -9,7 +9,8 @@ import pytest
 
 import gan_jax
 from gan_jax.algorithm.objectives import initial_memory
-from gan_jax.algorithm.spaces import Classes, Images, Points
+from gan_jax.algorithm.spaces import Classes, Images, Pair, Points
+from gan_jax.diagnostics.toys import Smooth
 from gan_jax.errors import UserError
 from gan_jax.objective import augment, losses, penalties, targets
 from gan_jax.objective.losses import Loss
@@ -19,6 +20,8 @@ KEY = jax.random.key(0)
 MLP = {"model": "mlp", "width": 8, "generator": "depth=1", "discriminator": "depth=1"}
 POINTS = MLP | {"example": Points((2,)), "latent_size": 2}
 IMAGES = MLP | {"example": Images((8, 8, 1)), "latent_size": 3}
+PAIRS = {"model": Smooth, "latent_size": 0, "example": Pair((2, 4, 4, 1))}
+PAIRS["condition"] = PAIRS["example"]
 STEPS = {"d": gan_jax.d_step, "g": gan_jax.g_step}
 
 
@@ -75,11 +78,13 @@ def descend(gan, state, batch, players, n=25):
 
 
 def batch_of(gan, n=12):
-    """Returns examples, and a class of each that a conditional GAN reads."""
+    """Returns examples, and the condition of each: a class, or the example itself."""
     noise = np.random.default_rng(0).standard_normal((n, *gan.example.shape))
     batch = {"example": (1 + 0.3 * noise).astype(np.float32)}
-    if gan.condition is not None:
+    if isinstance(gan.condition, Classes):
         batch["condition"] = np.arange(n, dtype=np.int32) % 3
+    elif gan.condition is not None:
+        batch["condition"] = batch["example"]
     return batch
 
 
@@ -102,7 +107,8 @@ NOTHING = Loss(d=lambda real, fake: 0 * real, g=lambda fake, real: 0 * fake)
 @pytest.mark.parametrize("name", names(penalties, Penalty))
 def test_a_penalty_falls_alone(name):
     """Under the steps of each player that it is for, by gradient descent."""
-    settings = IMAGES | {"optimizer": "sgd(learning_rate=2e-3)", "loss": NOTHING}
+    settings = PAIRS if name in ("cycle", "identity") else IMAGES
+    settings = settings | {"optimizer": "sgd(learning_rate=2e-3)", "loss": NOTHING}
     if name == "auxiliary_classifier":
         settings |= {"condition": Classes(3)}
         settings["discriminator"] = "depth=1, conditioning='auxiliary'"

@@ -146,13 +146,21 @@ def of_translation(critic, real, fake, key, *, condition):
     return jnp.abs(fake - condition).mean((1, 2, 3))
 
 
+def of_pairs(critic, real, fake, key, *, condition):
+    return jnp.abs(fake - condition[:, ::-1]).mean((1, 2, 3, 4))
+
+
 def of_no_game(critic, real, fake, key):
-    return fake.sum((1, 2, 3, 4))
+    return fake.sum((1, 2, 3, 4, 5))
 
 
 @pytest.mark.parametrize(
     ("function", "example", "condition"),
-    [(of_images, "Images", "NoneType"), (of_translation, "Images", "Images")],
+    [
+        (of_images, "Images", "NoneType"),
+        (of_translation, "Images", "Images"),
+        (of_pairs, "Pair", "Pair"),
+    ],
 )
 def test_the_game_is_one_that_the_penalty_fits(function, example, condition):
     gan = fitting(Penalty(function=function, name="mine")).gan

@@ -18,12 +18,14 @@ import recording
 from jax import lax
 from scipy.stats import chi
 
-from gan_jax.algorithm.spaces import Images, PianoRoll, Points, Video
+from gan_jax.algorithm.spaces import Images, Pair, PianoRoll, Points, Video
 from gan_jax.errors import UserError
 from gan_jax.objective import penalties
 from gan_jax.objective.terms import Constraint, Context, Penalty
 
 BATCH, JUDGEMENTS, LATENTS, IMAGE, POINT = 4, 2, 3, (2, 3, 1), (2,)
+PAIR = (2, 1, 3, 1)
+SPACES = {IMAGE: Images, POINT: Points, PAIR: Pair}
 WAYS = [[1.0, 0.5], [2.0, -1.0]]  # from the columns of a kernel to judgements
 
 
@@ -38,7 +40,7 @@ class World:
     def of(self, condition):
         """Returns the condition, that of real examples unless there is another."""
         chosen = self.condition if condition is None else condition
-        return self.xp.asarray(chosen, self.w.dtype)[:, None]
+        return flat(self.xp.asarray(chosen, self.w.dtype))[:, :1]
 
     def critic(self, x, condition=None):
         x = flat(x)
@@ -65,7 +67,11 @@ class World:
         return self.stretch(x) * self.slope(self.seen(x), condition)
 
     def generator(self, z, condition=None):
-        return (z @ self.w).reshape(len(z), *self.shape)
+        made = (z @ self.w).reshape(len(z), *self.shape)
+        if self.shape != PAIR:
+            return made
+        told = self.condition if condition is None else condition
+        return made * (1 + 0.4 * told[:, ::-1])
 
     def features(self, x, condition=None):
         two = [flat(x) @ self.s[:, 0], self.d["q"] * square(x)]
@@ -189,6 +195,16 @@ def reconstruction(w, f, b, cost=np.abs):
     return cost(w.generator(b.latents) - b.real).mean((1, 2, 3))
 
 
+def cycle(w, f, b):
+    back = w.generator(b.latents, w.generator(b.latents, b.real))
+    return np.abs(back - b.real).mean((1, 2, 3, 4))
+
+
+def identity(w, f, b):
+    made = w.generator(b.latents, np.stack([b.real[:, 1], b.real[:, 0]], 1))
+    return np.abs(made - b.real).mean((1, 2, 3, 4))
+
+
 def cross_entropy(logits, classes):
     return np.log(np.exp(logits).sum(1)) - logits[np.arange(BATCH), classes]
 
@@ -250,6 +266,8 @@ CASES = [
         weight=100.0,
         **G,
     ),
+    Case("cycle", cycle, shape=PAIR, **G),
+    Case("identity", identity, weight=5.0, shape=PAIR, **G),
     Case("auxiliary_classifier", classifier_of_d, **CLASSES),
     Case("auxiliary_classifier", classifier_of_g, player="g", **CLASSES),
 ]
@@ -274,6 +292,8 @@ def drawn(seed, shape):
         "condition": random.integers(0, 3, BATCH, np.int32),
         "fake_condition": random.integers(0, 3, BATCH, np.int32),
     }
+    if shape == PAIR:
+        data |= {"condition": data["real"], "fake_condition": data["real"][::-1]}
     return theta, data, jax.random.key(seed)
 
 
@@ -321,7 +341,7 @@ def evaluate(case, theta, data, key, memory=None):
         params=theta[case.player],
         memory=initial(term) if memory is None else memory,
         step=jnp.int32(0),
-        space=(Images if case.shape == IMAGE else Points)(case.shape),
+        space=SPACES[case.shape](case.shape),
         **data,
     )
     return term.values(context)
@@ -734,6 +754,37 @@ def test_a_classifier_that_knows_nothing_pays_the_entropy_of_its_batches():
     for player, batches in (("d", 2), ("g", 1)):
         got = call("auxiliary_classifier", *NOTHING, player=player, **ask)
         np.testing.assert_allclose(got, np.full(3, batches * np.log(5)), rtol=1e-6)
+
+
+def test_a_generator_that_swaps_pairs_comes_back_and_one_that_does_not_pays():
+    """G(a, b) = (b + 1, a - 1): the domains differ by 1, and nothing is lost."""
+    x = np.random.default_rng(0).normal(size=(4, *PAIR)).astype(np.float32)
+    step = np.float32([1, -1]).reshape(2, 1, 1, 1)
+    ask = {"generator": lambda z, told: told[:, ::-1] + step, "example": x}
+    ask |= {"condition": x, "latents": ONES, "space": Pair(PAIR)}
+    ask["sample"] = ask["generator"](None, x)
+    got = call("cycle", None, x, None, **ask)
+    np.testing.assert_allclose(got, np.zeros(4), atol=1e-6)
+    got = call("identity", None, x, None, **ask)  # each domain is moved by 1
+    np.testing.assert_allclose(got, np.ones(4), rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["cycle", "identity"])
+@pytest.mark.parametrize(
+    ("space", "condition", "message"),
+    [
+        (Images(IMAGE), np.ones((4, *IMAGE)), "needs pairs of images, .* is Images"),
+        (Pair(PAIR), None, "needs pairs that are their own condition.*=True$"),
+        (Pair(PAIR), np.ones(4, np.int32), "needs pairs that are their own condition"),
+    ],
+)
+def test_only_pairs_that_are_their_own_condition_are_translated(
+    name, space, condition, message
+):
+    ask = {"space": space, "condition": condition, "generator": None}
+    ask |= dict.fromkeys(("latents", "example", "sample"))
+    with pytest.raises(UserError, match=f"^{name} {message}"):
+        call(name, *NOTHING, **ask)
 
 
 @pytest.mark.parametrize("name", ["zcr", "path_length", "mode_seeking"])

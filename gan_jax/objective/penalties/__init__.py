@@ -29,16 +29,19 @@ from gan_jax.objective.penalties.samples import (
     path_length,
     reconstruction,
 )
+from gan_jax.objective.penalties.translation import cycle, identity
 
 __all__ = [
     "auxiliary_classifier",
     "bcr",
     "cr",
+    "cycle",
     "dragan",
     "drift",
     "feature_matching",
     "g_orthogonal",
     "gradient_penalty",
+    "identity",
     "lecam",
     "mode_seeking",
     "orthogonal",
