@@ -141,23 +141,27 @@ def conv2d(x: Array, w: Array, *, stride: int = 1, padding: int = 0) -> Array:
     return _conv_p.bind(x, w, stride=stride, padding=padding)
 
 
-def conv2d_transpose(y: Array, w: Array, *, stride: int = 1, padding: int = 0) -> Array:
+def conv2d_transpose(
+    y: Array, w: Array, *, stride: int = 1, padding: int = 0, extra: int = 0
+) -> Array:
     """Applies the transpose of the convolution by `w` to `y [batch, h, w, out]`.
 
-    The output size is the smallest that this convolution maps to `y`'s: a kernel of 4
-    with stride 2 and padding 1 doubles it.
+    With `extra` 0 the output size is the smallest that this convolution maps to `y`'s:
+    a kernel of 4 with stride 2 and padding 1 doubles it.
 
     Args:
       y: `[batch, h, w, out]`.
       w: `[kh, kw, in, out]`, the convolution's kernel: the result has `in` channels.
       stride: of the convolution.
       padding: of the convolution.
+      extra: rows and columns to add to that size, below `stride`: a kernel of 3 with
+        stride 2, padding 1 and one more doubles it too.
 
     Returns:
-      `[batch, h', w', in]` with `h' = (h - 1) * stride - 2 * padding + kh`.
+      `[batch, h', w', in]` with `h' = (h - 1) * stride - 2 * padding + kh + extra`.
     """
     size = tuple(
-        (n - 1) * stride - 2 * padding + k
+        (n - 1) * stride - 2 * padding + k + extra
         for n, k in zip(y.shape[1:3], w.shape[:2], strict=True)
     )
     return _input_p.bind(w, y, size=size, stride=stride, padding=padding)
@@ -226,13 +230,32 @@ class ConvTranspose(Conv):
 
     Its kernel is that of the convolution it transposes, `[kernel, kernel, features,
     in]`.
+
+    Attributes:
+      extra: rows and columns of the output, see `conv2d_transpose`.
     """
+
+    extra: int = 0
 
     def _channels(self, inputs: int) -> tuple[int, int]:
         return self.features, inputs
 
     def _apply(self, x: Array, w: Array) -> Array:
-        return conv2d_transpose(x, w, stride=self.stride, padding=self.padding)
+        window = {"stride": self.stride, "padding": self.padding}
+        return conv2d_transpose(x, w, **window, extra=self.extra)
+
+
+class ReflectConv(Conv):
+    """`Conv` with stride 1 and an odd kernel, of an image that is mirrored at borders.
+
+    The output has the size of the input. Without zeros at the border G makes no frame
+    there (Johnson et al. 2016, arXiv:1603.08155, supplement).
+    """
+
+    def _apply(self, x: Array, w: Array) -> Array:
+        border = (self.kernel // 2,) * 2
+        x = jnp.pad(x, ((0, 0), border, border, (0, 0)), mode="reflect")
+        return conv2d(x, w)
 
 
 class UpConv(Conv):

@@ -11,13 +11,14 @@ called as
     discriminator(examples, condition, train=...) [batch, *shape] -> logits [batch, ...]
 
 The condition is what both players are told of the example, None in an unconditional
-GAN; our networks take class labels, `[batch]` int32, and pix2pix an image. Logits may
-have any shape, such as one for each patch, frame or domain; ours are `[batch]`, and
-pix2pix's of patches. A generator's field `output` sets the range of its values: 'tanh'
-is [-1, 1], 'sigmoid' is [0, 1], 'linear' has no bounds; real examples are scaled to the
-same range. A discriminator each of whose logits depends on one example, so that real
-and generated ones may share a batch, declares `per_example = True`. A network gets
-every random stream that it asks for. With `train=False` it changes no statistics.
+GAN; our networks take class labels, `[batch]` int32, pix2pix an image, and cyclegan the
+example itself, a pair. Logits may have any shape, such as one for each patch, frame or
+domain; ours are `[batch]`, and those of pix2pix and cyclegan of patches. A generator's
+field `output` sets the range of its values: 'tanh' is [-1, 1], 'sigmoid' is [0, 1],
+'linear' has no bounds; real examples are scaled to the same range. A discriminator each
+of whose logits depends on one example, so that real and generated ones may share a
+batch, declares `per_example = True`. A network gets every random stream that it asks
+for. With `train=False` it changes no statistics.
 
 What published objectives need is in fields of both networks, whose defaults leave it
 out; a config reaches them by `--config.generator='attention=16, dropout=0.5'` and
@@ -32,8 +33,11 @@ out; a config reaches them by `--config.generator='attention=16, dropout=0.5'` a
     attention      resnet: side of the feature map that self-attention follows
     minibatch_std  D: examples to a group whose standard deviation is one more input
                    of the last convolution (of mlp's last layer)
-    norm           dcgan's D: 'batch' or 'none'; pix2pix: 'batch', 'instance' or 'none'
-    receptive_field  pix2pix's D: side of the patches, 0 for the whole image
+    norm           dcgan's D: 'batch' or 'none'; pix2pix and cyclegan: 'batch',
+                   'instance' or 'none'
+    receptive_field  D of pix2pix and cyclegan: side of the patches, 0 for the whole
+                   image
+    blocks         cyclegan's G: residual blocks
 
 The discriminators of dcgan, mlp and resnet end in `gan_jax.layers.labels.Logits`. Where
 a caller makes the collection `intermediates` mutable, it holds under `Logits_0` what

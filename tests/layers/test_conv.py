@@ -316,6 +316,26 @@ def test_the_transpose_doubles_and_has_the_convolutions_kernel():
     assert_near(got, form.input_gradient(w, y) + bias)
 
 
+def test_the_transpose_of_three_by_three_doubles_with_one_row_more():
+    case = 3, 2, 1, (8, 6)
+    form, (_, w, y) = trilinear(*case), operands(case)
+    assert conv2d_transpose(*low((y, w)), stride=2, padding=1).shape[1:3] == (7, 5)
+    up = conv.ConvTranspose(IN, kernel=3, extra=1, use_bias=False)
+    got = jax.jit(up.apply)({"params": {"kernel": w}}, *low([y]))
+    assert_near(got, form.input_gradient(w, y))
+
+
+@pytest.mark.parametrize("kernel", [3, 5])
+def test_reflected_borders(kernel):
+    case = kernel, 1, 0, (6 + kernel - 1, 5 + kernel - 1)
+    x = operands(case)[0][:, :6, :5]
+    w, around = operands(case)[1], (kernel // 2,) * 2
+    layer = conv.ReflectConv(OUT, kernel=kernel, use_bias=False)
+    got = jax.jit(layer.apply)({"params": {"kernel": w}}, *low([x]))
+    padded = np.pad(x, ((0, 0), around, around, (0, 0)), mode="reflect")
+    assert_near(got, trilinear(*case).convolution(padded, w))
+
+
 def test_up_sampling_and_pooling_are_part_of_the_convolution():
     """The two layers, against repetition and means around the plain one in NumPy."""
     case, larger = (3, 1, 1, (6, 4)), (3, 1, 1, (12, 8))

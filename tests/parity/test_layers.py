@@ -62,16 +62,24 @@ def plain(p, x, **how):
     return F.conv2d(x, p["kernel"].permute(3, 2, 0, 1), p["bias"], **how)
 
 
-def transposed(p, x):
+def transposed(p, x, **how):
     """Our kernel is that of the convolution, so PyTorch's `[in, out, k, k]`."""
     kernel = p["kernel"].permute(3, 2, 0, 1)
-    return F.conv_transpose2d(x, kernel, p["bias"], stride=2, padding=1)
+    return F.conv_transpose2d(x, kernel, p["bias"], stride=2, padding=1, **how)
 
 
 CONVOLUTIONS = {
     "strided": (conv.Conv(5), lambda p, x: plain(p, x, stride=2, padding=1)),
     "3x3": (conv.Conv(5, 3, 1), lambda p, x: plain(p, x, padding=1)),
     "transposed": (conv.ConvTranspose(5), transposed),
+    "3x3 transposed": (
+        conv.ConvTranspose(5, 3, extra=1),
+        lambda p, x: transposed(p, x, output_padding=1),
+    ),
+    "reflected": (
+        conv.ReflectConv(5, 3),
+        lambda p, x: plain(p, F.pad(x, (1, 1, 1, 1), mode="reflect")),
+    ),
     "up": (
         conv.UpConv(5, 3),
         lambda p, x: plain(p, F.interpolate(x, scale_factor=2), padding=1),
