@@ -140,32 +140,34 @@ class Form(NamedTuple):
         }
         x = _padded(x, fill).reshape(x.shape[0], rows.width, s, columns.width, -1)
         return [
-            # From one row of pixels a window takes a few contiguous runs.
-            jnp.stack(
-                [
-                    part[:, i : i + rows.grid, k, j : j + columns.grid]
-                    for i in range(rows.windows)
-                    for k in range(s)
-                    for j in range(columns.windows)
-                ],
-                3,
-            ).reshape(x.shape[0] * rows.grid * columns.grid, -1)
+            self._unfolded(part).reshape(x.shape[0] * rows.grid * columns.grid, -1)
             for half in rows.of_x(x, 1)
             for part in columns.of_x(half, 3)
         ]
 
+    def _unfolded(self, x: Array) -> Array:
+        """Returns the windows of blocks, `[batch, h', w', rows, s, columns, s * in]`.
+
+        Columns come first, so that few slices are needed, not one for each tap.
+        """
+        rows, columns = self.rows, self.columns
+        runs = [x[:, :, :, j : j + columns.grid] for j in range(columns.windows)]
+        x = jnp.stack(runs, 4)
+        return jnp.stack(
+            [
+                x[:, i : i + rows.grid, k]
+                for i in range(rows.windows)
+                for k in range(self.stride)
+            ],
+            3,
+        )
+
     def Y(self, y: Array) -> list[Array]:
         """Maps `[batch, h', w', out]` to matrices `[positions, copies * out]`."""
-        m, n = self.rows.copies, self.columns.copies
-        shifts = list(itertools.product(range(m), range(n)))
         return [
-            jnp.concatenate(
-                [
-                    _padded(part, {1: (i, m - 1 - i), 2: (j, n - 1 - j)})
-                    for i, j in shifts
-                ],
-                3,
-            ).reshape(-1, m * n * y.shape[-1])
+            _copied(_copied(part, self.columns.copies, 2), self.rows.copies, 1).reshape(
+                -1, self.rows.copies * self.columns.copies * y.shape[-1]
+            )
             for half in self.rows.of_y(y, 1)
             for part in self.columns.of_y(half, 2)
         ]
@@ -219,6 +221,12 @@ def _padded(x: Array, fill: dict) -> Array:
     """Adds zeros, or crops where negative, before and after along some axes."""
     config = [(*fill.get(axis, (0, 0)), 0) for axis in range(x.ndim)]
     return lax.pad(x, jnp.zeros((), x.dtype), config)
+
+
+def _copied(y: Array, copies: int, axis: int) -> Array:
+    """Returns copies of y, each shifted further along an axis, side by side."""
+    shifted = [_padded(y, {axis: (i, copies - 1 - i)}) for i in range(copies)]
+    return jnp.concatenate(shifted, 3)
 
 
 def _transposed(linear: Callable, shape, y: list[Array]) -> Array:
