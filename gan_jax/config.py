@@ -53,7 +53,8 @@ def _set_optimization(c: ConfigDict) -> None:
     c.optimizer = "adam(learning_rate=2e-4, b1=0.5, b2=0.999)"
     c.d_optimizer = ""
     # Of the learning rate: 'constant', or 'linear' or 'cosine' to zero; each also with
-    # a warm-up over the first steps: 'linear(warmup=500)'.
+    # a warm-up over the first steps, 'linear(warmup=500)', or falling only after a
+    # share of all steps, 'linear(hold=0.5)'.
     c.schedule = "constant"
     c.accumulate = 1  # parts of a batch whose gradients are computed one by one
     c.precision = "float32"  # of the networks; or 'bfloat16'; the rest is float32

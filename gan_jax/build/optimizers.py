@@ -7,6 +7,7 @@ import optax
 
 from gan_jax.build import names
 from gan_jax.errors import UserError, one_line, unknown
+from gan_jax.objective.terms import check_number
 
 SCHEDULES = {
     "constant": lambda rate, steps: optax.constant_schedule(rate),
@@ -24,7 +25,8 @@ def build(
     Args:
       text: the optimizer's name in optax, with its arguments.
       schedule: 'constant', or 'linear' or 'cosine' to zero at `num_steps`; each as
-        `'linear(warmup=500)'` with a rise from zero over so many steps.
+        `'linear(warmup=500)'` with a rise from zero over so many steps, and as
+        `'linear(hold=0.5)'` it falls only after that share of the steps.
       num_steps: of the run.
       updates: how often the optimizer is called in a step.
 
@@ -46,20 +48,24 @@ def build(
 
 
 def _schedule(text: str, rate: float, num_steps: int, updates: int):
-    name, settings = names.one_call("schedule", text, "NAME or NAME(warmup=STEPS)")
+    form = "NAME or NAME(warmup=STEPS, hold=SHARE)"
+    name, settings = names.one_call("schedule", text, form)
     if name not in SCHEDULES:
         raise unknown("schedule", name, SCHEDULES)
-    for key in settings.keys() - {"warmup"}:
-        raise unknown(f"setting of schedule {name!r}", key, ("warmup",))
-    warmup = settings.get("warmup", 0)
+    for key in settings.keys() - {"warmup", "hold"}:
+        raise unknown(f"setting of schedule {name!r}", key, ("warmup", "hold"))
+    warmup, hold = settings.get("warmup", 0), settings.get("hold", 0)
     if type(warmup) is not int or not 0 <= warmup < num_steps:
         raise UserError(
             f"schedule {text!r}: warmup must be a whole number below num_steps "
             f"({num_steps})"
         )
+    check_number(f"schedule {text!r}: hold", hold, below=1)
     if name == "constant" and not warmup:
         return rate
-    whole = SCHEDULES[name](rate, num_steps * updates)
+    held = round(hold * num_steps) * updates
+    fall = SCHEDULES[name](rate, num_steps * updates - held)
+    whole = optax.join_schedules([optax.constant_schedule(rate), fall], [held])
     rise = optax.linear_schedule(0.0, 1.0, warmup * updates)
     return (lambda count: rise(count + 1) * whole(count)) if warmup else whole
 

@@ -87,10 +87,10 @@ def real_examples(source: Any, num: int) -> tuple[np.ndarray, np.ndarray | None]
         drawn = jax.jit(source.sample, static_argnums=1)(jax.random.key(0), num)
         drawn = jax.tree.map(np.asarray, drawn)
         return drawn["example"], drawn.get("condition")
-    indices = np.arange(len(source))
+    chosen = range(len(source))
     if num < len(source):
         chosen = np.random.default_rng(0).choice(len(source), num, replace=False)
-        indices = np.sort(chosen)
+    indices = np.sort(chosen)
     if hasattr(source, "examples"):
         conditions = source.conditions
         told = None if conditions is None else np.asarray(conditions)[indices]

@@ -171,6 +171,10 @@ def test_a_ramp_up_bounds_the_half_life_by_the_images_seen():
         ("constant(warmup=2)", 2, [0.25, 0.5, 0.75, 1, 1, 1]),
         ("linear(warmup=2)", 1, [0.5, 0.9, 0.8, 0.7, 0.6, 0.5]),
         ("constant", 1, [1, 1, 1, 1, 1, 1]),
+        ("linear(hold=0.2)", 1, [1, 1, 1, 7 / 8, 6 / 8, 5 / 8]),
+        ("linear(hold=0.2, warmup=2)", 1, [0.5, 1, 1, 7 / 8, 6 / 8, 5 / 8]),
+        ("linear(hold=0.1)", 2, [1, 1, 1, 17 / 18, 16 / 18, 15 / 18]),
+        ("cosine(hold=0.8)", 1, [1, 1, 1, 1, 1, 1, 1, 1, 1, 0.5, 0]),
     ],
 )
 def test_schedules(schedule, updates, expected):
@@ -446,6 +450,7 @@ class Bare:
             {"schedule": "linear(warmup=9)", "num_steps": 5},
             r"warmup must be .* below num_steps \(5\)",
         ),
+        ({"schedule": "linear(hold=1)"}, r"hold must be a number in \[0, 1\), not 1"),
         ({"penalties": "weight_clipping(weight=2)"}, "unknown setting of penalty"),
         ({"penalties": "penalty"}, "unknown penalty 'penalty'"),
         ({"augment": "augmentation"}, "unknown augmentation 'augmentation'"),
