@@ -95,24 +95,32 @@ def ms_ssim(real, fake, *, real_examples, fake_examples, seed, pairs=100):
 
 @metric(lower="l1", higher=("psnr", "ssim"))
 def paired(
-    real, fake, *, real_examples, fake_examples, real_conditions, fake_conditions
+    real,
+    fake,
+    *,
+    real_examples,
+    fake_examples,
+    real_conditions,
+    fake_conditions,
+    source,
 ):
-    """The error of each translation, and of its input where that has the same shape."""
+    """The error of each translation, and of its input where that has the same shape.
+
+    Of pairs that are translated into each other, that of both sides.
+    """
     at = np.arange(len(fake_examples)) % len(real_examples)
     if not np.array_equal(real_conditions[at], fake_conditions):
         raise UserError("metric 'paired' needs samples of the reference's conditions")
-    sides = {"": fake_examples}
-    if real_examples.shape == real_conditions.shape:
-        sides["_of_input"] = fake_conditions
-    return {
-        f"{name}{side}": _mean(measure(images, real_examples[at]))
-        for side, images in sides.items()
-        for name, measure in (
-            ("l1", of_pairs.l1),
-            ("psnr", of_pairs.psnr),
-            ("ssim", of_pairs.ssim),
+    if not getattr(source, "partners", True):
+        raise UserError(
+            "metric 'paired' needs images that belong together, and these are drawn "
+            "independently: take --split=test of domains with files of equal names"
         )
-    }
+    arrays = fake_examples, real_examples[at], fake_conditions
+    if not source.info.example.is_pair:
+        return _errors("", *arrays)
+    (to_a, to_b), (a, b) = (np.moveaxis(x, 1, 0) for x in arrays[:2])
+    return _errors("_to_a", to_a, a, b) | _errors("_to_b", to_b, b, a)
 
 
 @metric(lower="ppl")
@@ -177,6 +185,19 @@ def cas(
     )
     found = classifier_score.classifier_score(*sets, steps=steps, seed=seed)
     return {"cas": found.fake, "cas_of_data": found.real, "cas_of_both": found.both}
+
+
+def _errors(domain, made, wanted, inputs):
+    """Returns the errors of translations, and of what they are made from."""
+    sides = {domain: made}
+    if wanted.shape == inputs.shape:
+        sides[f"{domain}_of_input"] = inputs
+    measures = {"l1": of_pairs.l1, "psnr": of_pairs.psnr, "ssim": of_pairs.ssim}
+    return {
+        f"{name}{side}": _mean(measure(images, wanted))
+        for side, images in sides.items()
+        for name, measure in measures.items()
+    }
 
 
 def _mean(values):

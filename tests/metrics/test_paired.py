@@ -1,6 +1,9 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
+from gan_jax.algorithm.spaces import Images, Pair
 from gan_jax.errors import UserError
 from gan_jax.metrics import named
 from gan_jax.metrics.metric import Comparison
@@ -56,8 +59,10 @@ def test_values_are_those_of_scikit_image(shape):
     np.testing.assert_allclose(psnr(x, y), near, rtol=1e-12)
 
 
-def measured(examples, samples, conditions, told):
-    sides = {"real_examples": examples, "fake_examples": samples}
+def measured(examples, samples, conditions, told, space=Images, **of_source):
+    info = SimpleNamespace(example=space(examples.shape[1:]))
+    sides = {"source": SimpleNamespace(info=info, **of_source)}
+    sides |= {"real_examples": examples, "fake_examples": samples}
     sides |= {"real_conditions": conditions, "fake_conditions": told}
     features = (np.zeros((len(x), 1)) for x in (examples, samples))
     return named.paired.measure(Comparison(*features, **sides))
@@ -81,6 +86,24 @@ def test_each_sample_meets_its_partner_and_the_input_is_the_baseline():
 
     grey = conditions[..., :1]  # the input is no candidate
     assert measured(examples, samples, grey, grey).keys() == {"l1", "psnr", "ssim"}
+
+
+def test_pairs_are_translated_in_both_directions():
+    """G(a, b) = (F(b), H(a)): F(b) should be a, and its input is b."""
+    pairs, samples = images(4, 2, 12, 12, 1)
+    samples[:, 1] //= 2
+    found = measured(pairs, samples, pairs, pairs, Pair, partners=True)
+    for side, other, domain in ((0, 1, "to_a"), (1, 0, "to_b")):
+        for name, of in (("l1", l1), ("psnr", psnr), ("ssim", ssim)):
+            made, inputs = (
+                of(x, pairs[:, side]) for x in (samples[:, side], pairs[:, other])
+            )
+            assert found[f"{name}_{domain}"].value == pytest.approx(made.mean())
+            wanted = pytest.approx(inputs.mean())
+            assert found[f"{name}_{domain}_of_input"].value == wanted
+    assert len(found) == 12
+    with pytest.raises(UserError, match=r"^metric 'paired' needs images that belong"):
+        measured(pairs, samples, pairs, pairs, Pair, partners=False)
 
 
 @pytest.mark.parametrize(
