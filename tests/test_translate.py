@@ -2,12 +2,14 @@
 
 import json
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
 from runs import config_of, untrained
 
-from gan_jax.algorithm.spaces import Images, Points, Space
+from gan_jax import draw, load
+from gan_jax.algorithm.spaces import Images, Pair, Points, Space
 from gan_jax.data import pairs
 from gan_jax.errors import UserError
 from gan_jax.run.training import train
@@ -69,6 +71,54 @@ def test_each_image_gets_a_translation_of_its_name(run, forks, tmp_path):
         args = *flags[:2], f"--out={other}", *more
         assert forks("translate", *args)[0] == 0
         assert (read(other / "b.png") == found["b.png"]).all() == (name == "same")
+
+
+@pytest.fixture(scope="module")
+def both_ways(data_dir):
+    """A run on two domains, without training."""
+    path, space = data_dir.parent / "both", Pair((2, SIZE, SIZE, 3))
+    untrained(path, config_of("cyclegan", width=2, image_size=SIZE), space, space)
+    return path
+
+
+def test_a_run_on_two_domains_translates_both_ways(both_ways, forks, tmp_path):
+    gan, state = load(both_ways)
+    pixels = np.stack([write(tmp_path / "in" / f"{i}.png", seed=i) for i in range(3)])
+    flags = f"--workdir={both_ways}", f"--input={tmp_path / 'in'}"
+    made = draw(gan, state, jax.random.key(0), 3, np.stack([pixels, pixels], 1))
+    for side, direction in enumerate(("BtoA", "AtoB")):  # F(b) is an a, H(a) a b
+        out = tmp_path / direction
+        args = *flags, f"--out={out}", f"--direction={direction}"
+        status, said, err = forks("translate", *args)
+        assert status == 0, err
+        assert said == f"{out}: 3 images translated, step 7, replica 0\n"
+        found = np.stack([read(out / f"{i}.png") for i in range(3)])
+        np.testing.assert_allclose(np.int32(found), np.int32(made[:, side]), atol=1)
+    assert (made[:, 0] != made[:, 1]).any()
+
+
+@pytest.mark.parametrize(
+    ("of", "flags", "message"),
+    [
+        ("both_ways", [], "translates both ways: give --direction=AtoB or BtoA"),
+        ("both_ways", ["--direction=AtoC"], "unknown direction 'AtoC'; did you mean"),
+        ("run", ["--direction=AtoB"], "--direction=AtoB: {run} translates in one dir"),
+    ],
+)
+def test_a_direction_is_of_a_run_that_has_two(
+    of, flags, message, forks, tmp_path, request
+):
+    place = request.getfixturevalue(of)
+    write(tmp_path / "in" / "a.png")
+    given = (
+        f"--workdir={place}",
+        f"--input={tmp_path / 'in'}",
+        f"--out={tmp_path / 'o'}",
+    )
+    status, out, err = forks("translate", *given, *flags)
+    assert (status, out) == (2, "")
+    assert message.format(run=place) in err
+    assert err.count("\n") == 1
 
 
 @pytest.mark.slow

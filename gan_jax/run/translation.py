@@ -1,5 +1,6 @@
 """Images of a folder as conditions: what the command `translate` gives to G."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -99,6 +100,22 @@ class Inputs:
         except Exception as error:  # damaged files raise anything
             return error
         return None
+
+
+@dataclasses.dataclass(frozen=True)
+class Twice:
+    """Inputs as pairs of an image and itself, of which a generator translates both.
+
+    Attributes:
+      inputs: the images.
+    """
+
+    inputs: Inputs
+
+    def __getitem__(self, indices: np.ndarray) -> np.ndarray:
+        """Decodes some of them, uint8 `[n, 2, height, width, channels]`."""
+        images = self.inputs[indices]
+        return np.stack([images, images], 1)
 
 
 def _check_space(space: Space, resize: bool) -> None:
