@@ -1,0 +1,36 @@
+"""CycleGAN (arXiv:1703.10593): translates without pairs, here digits and their edges.
+
+python -m gan_jax.train --config=configs/cyclegan.py
+"""
+
+from gan_jax import config as config_lib
+
+
+def get_config(arg=None):
+    c = config_lib.default()
+    variant = config_lib.variant(arg, "emoji", "256")
+    c.model, c.latent_size, c.conditional = "cyclegan", 0, True
+    c.loss, c.replay = "least_squares", 50
+    # Beside this loss, whose squares are halved, the authors' weights 10 and 5.
+    c.penalties = "cycle(weight=5), identity(weight=2.5)"
+    c.optimizer = "adam(learning_rate=1e-3, b1=0.5)"
+    c.schedule = "linear(hold=0.5)"
+    c.data.source, c.data.name = "unpaired", "AandB(enlarge=1, mirror=False)"
+    c.image_size, c.width, c.batch_size = 28, 16, 8
+    c.generator, c.discriminator = "blocks=3", "receptive_field=16"
+    c.num_steps = 1_500
+    c.log_every, c.chunk = 25, 5
+    c.sample_every, c.checkpoint_every = 250, 500
+    if variant == "emoji":
+        c.image_size, c.batch_size = 64, 4
+        c.generator, c.discriminator = "blocks=4", "receptive_field=34"
+        c.data.name = "AandB"
+    if variant == "256":  # the paper's, for a GPU
+        c.image_size, c.width, c.batch_size = 256, 64, 1
+        c.generator, c.discriminator = "blocks=9", "receptive_field=70"
+        c.optimizer = "adam(learning_rate=2e-4, b1=0.5)"
+        c.data.name = "AandB"
+        c.num_steps = 250_000
+        c.log_every, c.chunk = 100, 20
+        c.sample_every, c.checkpoint_every = 2_000, 5_000
+    return c
