@@ -15,6 +15,7 @@ def get_config(arg=None):
     c.penalties = "cycle(weight=5), identity(weight=2.5)"
     c.optimizer = "adam(learning_rate=1e-3, b1=0.5)"
     c.schedule = "linear(hold=0.5)"
+    c.ema_decay = 0.99  # of the translations that are shown: the run is short
     c.data.source, c.data.name = "unpaired", "AandB(enlarge=1, mirror=False)"
     c.image_size, c.width, c.batch_size = 28, 16, 8
     c.generator, c.discriminator = "blocks=3", "receptive_field=16"
@@ -28,7 +29,7 @@ def get_config(arg=None):
     if variant == "256":  # the paper's, for a GPU
         c.image_size, c.width, c.batch_size = 256, 64, 1
         c.generator, c.discriminator = "blocks=9", "receptive_field=70"
-        c.optimizer = "adam(learning_rate=2e-4, b1=0.5)"
+        c.optimizer, c.ema_decay = "adam(learning_rate=2e-4, b1=0.5)", 0.999
         c.data.name = "AandB"
         c.num_steps = 250_000
         c.log_every, c.chunk = 100, 20

@@ -258,6 +258,9 @@ def build_experiment(words):
         condition = gan_jax.Classes(10)
     elif config.data.source == "pairs":
         example = condition = gan_jax.Images((config.image_size, config.image_size, 3))
+    elif config.data.source == "unpaired":
+        side = config.image_size
+        example = condition = gan_jax.Pair((2, side, side, 3))
     else:
         info = data.load(config).info
         example, condition = info.example, info.condition
