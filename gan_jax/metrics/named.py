@@ -106,7 +106,7 @@ def paired(
 ):
     """The error of each translation, and of its input where that has the same shape.
 
-    Of pairs that are translated into each other, that of both sides.
+    Of pairs whose images are translated into each other, that of each and of all.
     """
     at = np.arange(len(fake_examples)) % len(real_examples)
     if not np.array_equal(real_conditions[at], fake_conditions):
@@ -120,7 +120,9 @@ def paired(
     if not source.info.example.is_pair:
         return _errors("", *arrays)
     (to_a, to_b), (a, b) = (np.moveaxis(x, 1, 0) for x in arrays[:2])
-    return _errors("_to_a", to_a, a, b) | _errors("_to_b", to_b, b, a)
+    sides = {"_to_a": (to_a, a, b), "_to_b": (to_b, b, a)}
+    sides[""] = [np.concatenate(both) for both in zip(*sides.values(), strict=True)]
+    return {k: x for side in sides for k, x in _errors(side, *sides[side]).items()}
 
 
 @metric(lower="ppl")

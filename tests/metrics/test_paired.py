@@ -101,7 +101,10 @@ def test_pairs_are_translated_in_both_directions():
             assert found[f"{name}_{domain}"].value == pytest.approx(made.mean())
             wanted = pytest.approx(inputs.mean())
             assert found[f"{name}_{domain}_of_input"].value == wanted
-    assert len(found) == 12
+    assert len(found) == 18
+    for name, of_input in (("l1", ""), ("psnr", "_of_input")):
+        each = [found[f"{name}_to_{domain}{of_input}"].value for domain in "ab"]
+        assert found[f"{name}{of_input}"].value == pytest.approx(np.mean(each))
     with pytest.raises(UserError, match=r"^metric 'paired' needs images that belong"):
         measured(pairs, samples, pairs, pairs, Pair, partners=False)
 
