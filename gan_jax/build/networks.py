@@ -64,7 +64,13 @@ def _network(model, title: str, name: str, common: dict, text: str) -> nn.Module
     is_class = isinstance(network, type)
     # The signature of an NNX module's class says nothing.
     maker = functools.partial(network.__init__, None) if is_class else network
-    names.accepted(maker, given, title, _OURS)
+    try:
+        names.accepted(maker, given, title, _OURS)
+    except UserError as error:
+        key = name.lower()
+        raise UserError(
+            f"{error}; the config has {key}={text!r}: change it by --config.{key}="
+        ) from None
     valid = inspect.signature(maker).parameters
     classes_only = "num_classes" in valid and "condition" not in valid
     if classes_only and condition is not None and not isinstance(condition, Classes):

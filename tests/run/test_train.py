@@ -216,7 +216,9 @@ def test_stops_where_no_metric_is_finite(make, tmp_path, replicas, message):
 
 def test_a_start_says_what_runs(make, tmp_path, capfd):
     """On the terminal, and in config.json with what only programs need."""
-    config = make("mnist", model="mlp", image_size=8, width=100, replicas=2)
+    config = make(
+        "mnist", model="mlp", discriminator="", image_size=8, width=100, replicas=2
+    )
     train(config, tmp_path)
     # 100 latents, or 64 pixels, to two layers of 100 units, to pixels or a logit.
     g, d = 101 * 100 + 101 * 100 + 101 * 64, 65 * 100 + 101 * 100 + 101
@@ -247,7 +249,7 @@ def test_a_start_says_what_runs(make, tmp_path, capfd):
 
 def test_fallback_is_told_everywhere(make, tmp_path, monkeypatch, capfd):
     monkeypatch.setattr("gan_jax.data.tfds.unreachable", lambda url: "offline")
-    config = make("mnist", model="mlp", image_size=8)
+    config = make("mnist", model="mlp", discriminator="", image_size=8)
     config.data.manual_dir, config.data.data_dir = "", str(tmp_path / "none")
     train(config, tmp_path / "run")
     written = json.loads((tmp_path / "run" / "config.json").read_text())
