@@ -20,6 +20,7 @@ def get_config(arg=None):
         c.data.name = "AtoB"
         c.num_steps = {"emoji": 1_500, "maps": 750}.get(variant, c.num_steps)
         c.sample_every, c.checkpoint_every = 125, 250
+        c.eval.features = "pixels"
     if variant == "256":  # the paper's, for a GPU; its batch norm on one image
         c.image_size, c.width, c.batch_size = 256, 64, 1
         c.generator = 'norm="instance"'

@@ -152,7 +152,8 @@ def test_pairs_that_were_not_trained_on_are_measured(run, forks):
 
 def test_a_metric_of_pairs_is_not_measured_while_training(data_dir, tmp_path):
     keys = {"data.data_dir": str(data_dir), "image_size": SIZE, "eval.every": 1}
-    config = config_of("pix2pix", **keys, **{"eval.metrics": "paired"})
+    metrics = {"eval.metrics": "paired", "eval.features": "pixels"}
+    config = config_of("pix2pix", **keys, **metrics)
     with pytest.raises(UserError, match=r"^eval.metrics: 'paired' is not measured whi"):
         train(config, tmp_path / "run")
 
