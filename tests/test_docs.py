@@ -253,7 +253,8 @@ def build_experiment(words):
     values(words)
     config = holder.value
     config_lib.validate(config)
-    if config.data.source in ("archive", "folder", "hf", "stacked_mnist", "tfds"):
+    known = ("archive", "folder", "hf", "stacked_mnist", "tfds", "volumes")
+    if config.data.source in known:
         example = gan_jax.Images((config.image_size, config.image_size, 1))
         condition = gan_jax.Classes(10)
     elif config.data.source == "pairs":
