@@ -23,6 +23,7 @@ import jax
 import numpy as np
 from absl import flags
 from ml_collections import ConfigDict
+from tables import put
 
 from gan_jax import cli, data, draw
 from gan_jax.algorithm.gan import GAN
@@ -86,7 +87,7 @@ def main() -> None:
         print(rows[-1], flush=True)
     rows.insert(1, "|---" * rows[0].count(" | ") + "|---|")
     if WRITE.value:
-        write("\n".join(rows))
+        put(PAGE, f"scripts/table.py --table={TABLE.value}", "\n".join(rows))
 
 
 def of_ring() -> Iterator[list[str]]:
@@ -188,18 +189,6 @@ def number(value: float) -> str:
     """Returns a number with the digits that its table shows."""
     small = TABLE.value == "mnist" and abs(value) < 2
     return f"{value:.3f}" if small else f"{value:.1f}"
-
-
-def write(table: str) -> None:
-    """Puts the table between its marks in docs/objectives.md."""
-    start, end = (
-        f"<!-- scripts/table.py --table={TABLE.value}: {which} -->"
-        for which in ("start", "end")
-    )
-    text = PAGE.read_text(encoding="utf-8")
-    before, rest = text.split(start)
-    after = rest.split(end)[1]
-    PAGE.write_text(f"{before}{start}\n{table}\n{end}{after}", encoding="utf-8")
 
 
 if __name__ == "__main__":
