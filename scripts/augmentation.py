@@ -50,7 +50,7 @@ SPLIT = flags.DEFINE_enum(
     "split", "test", ["test", "validation"], "What the classifier is tested on."
 )
 STEPS = flags.DEFINE_integer("num_steps", 1_000, "Generator updates of a GAN.")
-WIDTH = flags.DEFINE_integer("width", 32, "Channels of a GAN.")
+WIDTH = flags.DEFINE_integer("width", 16, "Channels of a GAN.")
 AUGMENT = flags.DEFINE_string(
     "augment", "color, translation, cutout", "What its D sees examples through."
 )
@@ -60,6 +60,7 @@ RUNS = flags.DEFINE_string("runs", "runs/augmentation", "The folder of the runs.
 WRITE = flags.DEFINE_bool("write", True, "Write the table into docs/augmentation.md.")
 
 METHODS = ("reals", "classical", "samples", "both")
+BATCH = 64  # of GANs and classifiers
 
 
 def main() -> None:
@@ -86,7 +87,7 @@ def config_of(num: int, seed: int) -> ConfigDict:
     config.data.source, config.data.split = str(ROOT / "scripts/few.py"), str(num)
     config.data.manual_dir, config.data.fallback = MANUAL_DIR.value, False
     config.seed, config.num_steps, config.width = seed, STEPS.value, WIDTH.value
-    config.batch_size, config.augment, config.eval.every = 64, AUGMENT.value, 0
+    config.batch_size, config.augment, config.eval.every = BATCH, AUGMENT.value, 0
     config.optimizer = "adam(learning_rate=2e-3, b1=0.0, b2=0.99)"
     config.penalties, config.discriminator = "r1(weight=1)", 'norm="none"'
     config.sample_every = config.checkpoint_every = STEPS.value
@@ -108,7 +109,7 @@ def accuracies(config: ConfigDict) -> list[float]:
     real, fake, test = real_of(config), fake_of(path, config.seed), test_of(config)
     repeated = (np.resize(x, (SAMPLES.value, *x.shape[1:])) for x in real)
     mixed = Labelled(*map(np.concatenate, zip(repeated, fake, strict=True)))
-    options = {"steps": CLASSIFIER_STEPS.value, "seed": config.seed}
+    options = {"steps": CLASSIFIER_STEPS.value, "batch": BATCH, "seed": config.seed}
     found = [
         accuracy(one, test, augment=augment, **options)
         for one in (real, mixed)
