@@ -44,7 +44,7 @@ PAGE = ROOT / "docs/augmentation.md"
 DATA = flags.DEFINE_enum("data", "mnist", ["mnist", "fashion_mnist"], "Which set.")
 MANUAL_DIR = flags.DEFINE_string("manual_dir", "", "The folder of its own files.")
 SIZES = flags.DEFINE_list("sizes", ["10", "30", "100", "1000"], "Reals of each class.")
-SEEDS = flags.DEFINE_integer("seeds", 5, "Seeds of each row.")
+SEEDS = flags.DEFINE_integer("seeds", 5, "Seeds of each row.", lower_bound=2)
 FIRST_SEED = flags.DEFINE_integer("first_seed", 0, "The first of them.")
 SPLIT = flags.DEFINE_enum(
     "split", "test", ["test", "validation"], "What the classifier is tested on."
@@ -70,21 +70,21 @@ def main() -> None:
         "| + samples | + both | both − classical |",
         "|---" * 7 + "|",
     ]
-    for num in map(int, SIZES.value):
+    for num in SIZES.value:
         seeds = range(FIRST_SEED.value, FIRST_SEED.value + SEEDS.value)
         found = np.array([accuracies(config_of(num, seed)) for seed in seeds])
-        rows.append(row(num, 100 * found))
+        rows.append(row(int(num), 100 * found))
         print(rows[-1], flush=True)
     if WRITE.value and SPLIT.value == "test":
         command = f"scripts/augmentation.py --data={DATA.value}"
         put(PAGE, command, "\n".join(rows))
 
 
-def config_of(num: int, seed: int) -> ConfigDict:
+def config_of(num: str, seed: int) -> ConfigDict:
     """Returns the config of the GAN of so many real examples of each class."""
     path = ROOT / f"configs/{DATA.value}.py:get_config"
     config = user_object("config", str(path))("conditional")
-    config.data.source, config.data.split = str(ROOT / "scripts/few.py"), str(num)
+    config.data.source, config.data.split = str(ROOT / "scripts/few.py"), num
     config.data.manual_dir, config.data.fallback = MANUAL_DIR.value, False
     config.seed, config.num_steps, config.width = seed, STEPS.value, WIDTH.value
     config.batch_size, config.augment, config.eval.every = BATCH, AUGMENT.value, 0
