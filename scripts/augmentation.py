@@ -9,7 +9,7 @@ conditional GAN is trained on those alone, with differentiable augmentation
 
     reals      the real examples alone,
     classical  the same, each rotated, scaled and shifted at random in each batch,
-    samples    the real examples and samples of the GAN, half of a batch each,
+    samples    the real examples and samples of the GAN, on average in halves,
     both       the same, all of them rotated, scaled and shifted,
 
 always for the same number of steps, and is tested on the whole test split. With
