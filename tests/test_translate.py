@@ -207,16 +207,23 @@ def test_inputs_are_decoded_as_they_are(tmp_path):
 
 def test_other_images_are_converted_on_request(tmp_path):
     write(tmp_path / "a.png", 30, 20)
-    write(tmp_path / "b.png", channels=1)
+    write(tmp_path / "b.png")
+    space = Images((SIZE, SIZE, 1))
     with pytest.raises(UserError) as error:
-        Inputs(tmp_path, SPACE)
+        Inputs(tmp_path, space)
     assert str(error.value) == (
         f"2 of the 2 images in {tmp_path} cannot be translated (a.png: 20x30 pixels; "
-        "b.png: grey); the run takes colour images of 12x12 pixels, to which --resize "
+        "b.png: colour); the run takes grey images of 12x12 pixels, to which --resize "
         "converts them"
     )
-    inputs = Inputs(tmp_path, SPACE, resize=True)
-    assert inputs[np.arange(2)].shape == (2, *SPACE.shape)
+    inputs = Inputs(tmp_path, space, resize=True)
+    assert inputs[np.arange(2)].shape == (2, *space.shape)
+
+
+def test_grey_images_may_be_among_those_in_colour(tmp_path):
+    grey = write(tmp_path / "a.png", channels=1)
+    inputs = Inputs(tmp_path, SPACE)
+    np.testing.assert_array_equal(inputs[np.arange(1)][0], grey[..., None].repeat(3, 2))
 
 
 def damaged(folder):

@@ -66,7 +66,7 @@ class Inputs:
         height, width, wanted = self._space.shape
         if size != (width, height):
             raise UserError("{}x{} pixels".format(*size))
-        if channels != wanted:
+        if channels > wanted:  # grey becomes colour without loss, as in training
             raise UserError(_KINDS[channels])
 
     def _check(self) -> None:
