@@ -1,6 +1,16 @@
 """CycleGAN (arXiv:1703.10593): translates without pairs, here digits and their edges.
 
-python -m gan_jax.train --config=configs/cyclegan.py
+    python -m gan_jax.train --config=configs/cyclegan.py
+
+It needs no data, and took 9 minutes on a busy machine, 136 s of processor time, with
+1.4 GB. Expect an L1 of 0.095 from the digits that it makes of test edges to the true
+ones, where the edges themselves have 0.137; and of 0.151 the other way, which is no
+better than the input (python -m gan_jax.evaluate --workdir=DIR --split=test
+--metrics=paired).
+
+`configs/cyclegan.py:emoji` is for two domains of 64x64 in --config.data.data_dir=DIR,
+and `configs/cyclegan.py:256` has the sizes of the paper, for a GPU; neither was run to
+its end.
 """
 
 from gan_jax import config as config_lib
