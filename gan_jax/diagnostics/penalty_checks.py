@@ -41,6 +41,7 @@ LARGE = 1e4  # the size of logits, or of parameters
 TOLERANCE = 0.02
 CLEAR = 1e-3
 DIRECTIONS = 6
+SCALES = 1.0, 3.0  # of both players' parameters
 UPDATES = 50  # of the memory before the gradient is measured
 LATE = 1_000_000  # a step after whatever starts with a delay
 FINITE = "finite at logits 0, ±1e4"
@@ -137,14 +138,19 @@ def _gradient(trial: Trial, player: str) -> Verdict:
     A penalty may be zero where D is flat, or before or after some step: it must have a
     gradient somewhere.
     """
-    cases = [(scale, step) for step in (0, LATE) for scale in (1.0, 3.0)]
-    measure = jax.jit(jax.vmap(functools.partial(_slopes, trial, player)))
-    found = measure(*map(jnp.array, zip(*cases, strict=True)))
-    errors = [
-        _error(*(jax.tree.map(lambda x, i=i: x[i], part) for part in found[1:]))
-        for i in range(len(cases))
-        if found[0][i] > 0
-    ]
+    errors = []
+    for step in (0, LATE):
+        measure = functools.partial(_slopes, trial, player, step=jnp.int32(step))
+        found = jax.jit(jax.vmap(measure))(jnp.array(SCALES))
+        # Kinks and rounding are as large where the gradient happens to be small.
+        size = np.median(np.abs(found[1]), axis=1).max()
+        errors += [
+            _error(
+                *(jax.tree.map(lambda x, i=i: x[i], part) for part in found[1:]), size
+            )
+            for i in range(len(SCALES))
+            if found[0][i] > 0
+        ]
     if not errors:
         name = player.upper()
         return Verdict(False, f"no gradient by {name}'s parameters: they do not matter")
@@ -156,8 +162,8 @@ def _gradient(trial: Trial, player: str) -> Verdict:
     return Verdict(True, text + (", its memory held" if held else ""))
 
 
-def _error(along: Array, found: Differences) -> tuple[float, bool]:
-    """Returns the relative error, and whether it is that with the memory held.
+def _error(along: Array, found: Differences, size: float) -> tuple[float, bool]:
+    """Returns the error in terms of `size`, and whether it is with the memory held.
 
     It is the lesser of those of both sizes of steps, each the median over directions: a
     kink in the way says nothing of the gradient.
@@ -165,7 +171,7 @@ def _error(along: Array, found: Differences) -> tuple[float, bool]:
 
     def least(slopes):
         off = np.median(np.abs(np.array(slopes) - along), axis=1).min()
-        return float(off / np.median(np.abs(along)))
+        return float(off / size)
 
     sizes = [jax.tree.map(lambda x, i=i: x[i], found) for i in range(len(STEPS))]
     whole, held = least(found.whole), least([size.held() for size in sizes])
