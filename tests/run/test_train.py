@@ -88,12 +88,22 @@ def test_configs_train_and_sample(name, make, tmp_path):
     assert drawn.dtype == gan.example.stored_dtype
 
 
+def volumes(folder):
+    """Writes a volume, if the extra for them is installed."""
+    nibabel = pytest.importorskip("nibabel")
+    voxels = np.random.default_rng(0).random((64, 64, 4))
+    nibabel.save(nibabel.Nifti1Image(voxels, 4 * np.eye(4)), folder / "a.nii")
+    return folder
+
+
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
-def test_every_config_can_be_trained(path, make, tmp_path):
+def test_every_config_can_be_trained(path, make, tmp_path, tmp_path_factory):
     """As it is, at full width: `prepare` checks by abstract evaluation."""
     config, whole = make(path.stem), load(path.stem)
     whole.data, whole.batch_size = config.data, config.batch_size
     whole.update_from_flattened_dict({"data.resident_mb": 0})
+    if path.stem == "mri":
+        whole.data.data_dir = str(volumes(tmp_path_factory.mktemp("volumes")))
     run = prepare(whole, tmp_path / "run")
     assert run.gan.example == run.source.info.example or run.gan.example.is_image
     assert not list(tmp_path.iterdir())
