@@ -124,11 +124,29 @@ class Video(Space):
 
 @dataclasses.dataclass(frozen=True)
 class PianoRoll(Space):
-    """Music: `(time, pitch, voice)`."""
+    """Music: `(time, pitch, voice)`, from silence, the least value, to sound.
+
+    Attributes:
+      lowest: the first pitch, as MIDI numbers it; 60 is middle C.
+      beat: steps of time in a quarter note.
+
+    Raises:
+      UserError: it has other axes, or pitches that MIDI has not.
+    """
 
     bounds: tuple[float, float] | None = (-1.0, 1.0)
+    lowest: int = 36
+    beat: int = 4
 
     axes = ("time", "pitch", "voice")
+
+    def __post_init__(self):
+        """Checks the shape, and that MIDI has such pitches."""
+        super().__post_init__()
+        if self.beat < 1 or not 0 <= self.lowest <= 128 - self.shape[1]:
+            raise UserError(
+                f"{self}: beat must be at least 1, and pitches must lie in [0, 127]"
+            )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -184,4 +202,9 @@ def from_description(about: dict[str, Any] | None) -> Space | None:
         names = tuple(map(str, about.get("names", ())))  # older descriptions lack them
         return Classes(int(about["num_classes"]), names)
     bounds = about["bounds"]
-    return kind(tuple(about["shape"]), None if bounds is None else tuple(bounds))
+    own = [x.name for x in dataclasses.fields(kind)[2:] if x.name in about]
+    return kind(
+        tuple(about["shape"]),
+        None if bounds is None else tuple(bounds),
+        **{name: int(about[name]) for name in own},
+    )

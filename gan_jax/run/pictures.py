@@ -22,7 +22,7 @@ from gan_jax.algorithm.spaces import (
 )
 from gan_jax.errors import printable
 from gan_jax.metrics.arrays import Neighbours
-from gan_jax.run import plots
+from gan_jax.run import music, plots
 from gan_jax.run.files import write_file
 
 FPS = 10  # of clips
@@ -182,10 +182,7 @@ def _(space: Video, examples: np.ndarray) -> np.ndarray:
 
 @as_images.register
 def _(space: PianoRoll, examples: np.ndarray) -> np.ndarray:
-    """Time goes to the right and pitch up; the voices are below each other."""
-    time, pitch, voices = space.shape
-    rows = _as_bytes(examples)[:, :, ::-1].transpose(0, 3, 2, 1)
-    return rows.reshape(len(examples), voices * pitch, time, 1)
+    return music.drawn(space, _as_bytes(examples))
 
 
 def _side_by_side(images: np.ndarray) -> np.ndarray:
@@ -311,6 +308,18 @@ def _(space: Video, examples, columns, data=None, captions=()):
         frames = np.stack([with_captions(frame, captions) for frame in frames])
     film = animation(frames, columns_of(len(clips), frames.shape[2:4]), "gif", FPS)
     return {".png": png(space, examples, columns, data, captions), ".gif": film}
+
+
+@files.register
+def _(space: PianoRoll, examples, columns, data=None, captions=()):
+    """Adds all examples, one after the other, as MIDI, and the first few as sound."""
+    found = _as_bytes(examples.reshape(-1, *space.shape))
+    score, heard = (music.in_turn(space, x) for x in (found, found[: music.HEARD]))
+    return {
+        ".png": png(space, examples, columns, data, captions),
+        ".mid": music.midi_file(score, space.shape[2]),
+        ".wav": music.wav_file(heard),
+    }
 
 
 def pairs(
