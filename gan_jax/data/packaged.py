@@ -1,4 +1,4 @@
-"""Small samples that are part of the package: no download, no preparation."""
+"""Small samples of images that are part of the package: no download, no preparation."""
 
 import math
 from pathlib import Path
@@ -18,8 +18,8 @@ _HOME = Path(__file__).parent
 
 
 def names() -> list[str]:
-    """Lists the sets that have a packaged sample."""
-    return sorted(p.name.removesuffix("_sample") for p in _HOME.glob("*_sample"))
+    """Lists the sets of images that have a packaged sample."""
+    return [name for name in sorted(idx.NAMES) if path(name).exists()]
 
 
 def path(name: str) -> Path:
