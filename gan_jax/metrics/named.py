@@ -6,6 +6,7 @@ Each calls a function of this package, which has the formula and the source.
 import jax
 import numpy as np
 
+from gan_jax.algorithm.spaces import PianoRoll
 from gan_jax.errors import UserError
 from gan_jax.metrics import classifier_score, frechet, manifolds, path_length
 from gan_jax.metrics import diversity as of_diversity
@@ -13,6 +14,7 @@ from gan_jax.metrics import inception_score as of_classes
 from gan_jax.metrics import kid as kernel
 from gan_jax.metrics import memorisation as of_memory
 from gan_jax.metrics import modes as of_modes
+from gan_jax.metrics import music as of_music
 from gan_jax.metrics import paired as of_pairs
 from gan_jax.metrics.metric import metric
 
@@ -160,6 +162,22 @@ def stacked_modes(real, fake, *, real_logits, fake_logits):
         modes, divergence = of_modes.stacked_coverage(np.stack(classes, 1))
         found |= {f"stacked_modes{name}": modes, f"stacked_kl{name}": divergence}
     return found
+
+
+@metric(lower=("pitch_classes", "note_lengths"), distance=True)
+def music(real, fake, *, real_examples, fake_examples, source):
+    """Of piano rolls: distances of pitch classes and note lengths, and their style."""
+    space = source.info.example
+    if not isinstance(space, PianoRoll):
+        raise UserError("metric 'music' needs piano rolls, such as data.source=midi")
+    sets = real_examples, fake_examples
+    in_data, found = (of_music.style(x, space.lowest)._asdict() for x in sets)
+    return {
+        "pitch_classes": of_music.pitch_class_distance(*sets, space.lowest),
+        "note_lengths": of_music.note_length_distance(*sets, space.beat),
+        **found,
+        **{f"{name}_of_data": value for name, value in in_data.items()},
+    }
 
 
 @metric(higher="cas", minimum=100)
