@@ -32,7 +32,7 @@ out; a config reaches them by `--config.generator='attention=16, dropout=0.5'` a
     dropout        G: its rate, in sampling too, from the random stream `dropout`
     attention      resnet: side of the feature map that self-attention follows
     minibatch_std  D: examples to a group whose standard deviation is one more input
-                   of the last convolution (of mlp's last layer)
+                   of the last convolution (of mlp's last layer, of musegan's bars)
     norm           dcgan's D: 'batch' or 'none'; pix2pix and cyclegan: 'batch',
                    'instance' or 'none'
     receptive_field  D of pix2pix and cyclegan: side of the patches, 0 for the whole

@@ -9,7 +9,7 @@ from gan_jax.algorithm.spaces import OUTPUTS, Images
 from gan_jax.errors import UserError
 from gan_jax.layers.labels import D_CONDITIONING
 from gan_jax.layers.output import FUNCTIONS
-from gan_jax.models import dcgan, mlp, resnet
+from gan_jax.models import dcgan, mlp, musegan, resnet
 
 KEY = jax.random.key(0)
 MODELS = {"mlp": mlp, "dcgan": dcgan, "resnet": resnet}
@@ -18,7 +18,8 @@ MODELS = {"mlp": mlp, "dcgan": dcgan, "resnet": resnet}
 def players(model, shape, num_classes=0, **fields):
     """Returns both networks of a model."""
     fields = {"shape": shape, "num_classes": num_classes} | fields
-    return MODELS[model].Generator(**fields), MODELS[model].Discriminator(**fields)
+    found = (MODELS | {"musegan": musegan})[model]
+    return found.Generator(**fields), found.Discriminator(**fields)
 
 
 def count(tree):
@@ -48,6 +49,7 @@ def abstract(module, x, labels=None):
             for side in (32, 64)
             for channels in (1, 3)
         ],
+        *[("musegan", s) for s in ((16, 48, 5), (8, 13, 1))],
     ],
 )
 def test_shapes(model, shape, num_classes):
