@@ -4,10 +4,11 @@ Draws from the averaged generator of any checkpoint (`--step`) and replica
 (`--replica`): a grid of examples, of chosen classes (`--labels=relief,3`), of
 conditions in a file (`--condition=FILE.npy`), of a truncated prior
 (`--truncation=0.7`), of chosen seeds (`--seeds=0-99`), or of interpolations
-(`--interpolate`). Writes it to `--out=FILE.png` (clips also to `--out=FILE.gif`), by
-default one in WORKDIR/drawn; or writes each example and an npz (`--outdir=DIR`), or a
-walk through the latents (`--video=FILE.webp`). The workdir may also be a folder that
-the command `export` wrote. Prints what it wrote. Exit status: 0 done, 2 bad input.
+(`--interpolate`). Writes it to `--out=FILE.png` (clips also to `--out=FILE.gif`, music
+to `FILE.mid` or `FILE.wav`), by default one in WORKDIR/drawn; or writes each example
+and an npz (`--outdir=DIR`), or a walk through the latents (`--video=FILE.webp`). The
+workdir may also be a folder that the command `export` wrote. Prints what it wrote. Exit
+status: 0 done, 2 bad input.
 
 The workdir may come from elsewhere: no code that its config names is run, unless it is
 named here too (`--model=FILE`).

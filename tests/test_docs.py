@@ -263,6 +263,8 @@ def build_experiment(words):
         side = config.image_size
         example = condition = gan_jax.Pair((2, side, side, 3))
     else:
+        if config.data.source == "midi":  # the packaged music stands for any folder's
+            config.data.data_dir = ""
         info = data.load(config).info
         example, condition = info.example, info.condition
     return gan_jax.from_config(config, example, condition)
