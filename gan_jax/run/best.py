@@ -86,6 +86,7 @@ class Best:
     def __init__(self, folder: Checkpoints, criterion: Criterion):
         self._folder, self._criterion = folder, criterion
         step, carried = folder.latest_carried() or (-1, {})
+        folder.drop(lambda other: other < step)  # a kill may leave it, or parts of it
         self._kept, self._pending = (step, carried.get("best")), None
 
     def offer(

@@ -232,9 +232,9 @@ class Checkpoints:
         self._delete(late)
         return True
 
-    def drop_after(self, step: int) -> None:
-        """Removes the checkpoints of later steps."""
-        self._delete([other for other in self._steps() if other > step])
+    def drop(self, is_dropped: Callable[[int], bool]) -> None:
+        """Removes the checkpoints of some steps."""
+        self._delete([step for step in self._steps() if is_dropped(step)])
 
     def close(self) -> None:
         """Waits until all is on disk; prints a line if it could not be written."""

@@ -232,7 +232,7 @@ def _drop_after(path: Path, step: int) -> None:
     """Drops what is kept of later steps, made by another config or with other noise."""
     hosts.first_does(functools.partial(drop_records, path, step))
     with contextlib.closing(Checkpoints(path / BEST, keep=1)) as best:
-        best.drop_after(step)
+        best.drop(lambda other: other > step)
 
 
 def _train_on(

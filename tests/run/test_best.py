@@ -218,6 +218,14 @@ def test_a_description_that_is_damaged_is_set_aside(values, copy, capfd):
     assert "is damaged (it does not say what it holds" in capfd.readouterr().err
 
 
+def test_what_a_kill_left_of_the_one_before_is_removed(values, copy):
+    """It came while Orbax was removing step 4."""
+    shutil.copytree(copy / "best" / "6", copy / "best" / "4")
+    (copy / "best" / "4" / "_CHECKPOINT_METADATA").unlink()
+    run(copy, **BEST)
+    assert best_of(copy) == ([6], 2.0)
+
+
 @pytest.mark.parametrize(
     ("command", "args"),
     [
