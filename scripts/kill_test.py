@@ -6,8 +6,9 @@ For each case (a lazy penalty with two discriminator updates, images on the devi
 two replicas, a streamed folder) one run is left alone. Others, of the same command, are
 killed (SIGKILL) again and again, half of the time while they start and half while they
 train and write, until they end. Then the last states must be equal, bit for bit, and so
-must the last sample grid and the records of `metrics.jsonl`, each step once and none
-missing. Exit status: 0 all equal, 1 something was lost.
+must the best ones (the first case has `eval.best`), the last sample grid and the
+records of `metrics.jsonl`, each step once and none missing. Exit status: 0 all equal, 1
+something was lost.
 """
 
 import itertools
@@ -38,8 +39,9 @@ STEPS = flags.DEFINE_integer("steps", 3000, "Of each run.", lower_bound=1)
 CASES = flags.DEFINE_list("cases", ["points", "replicas", "stream"], "Which to run.")
 
 COMMON = {"log_every": 50, "sample_every": 100, "checkpoint_every": 100, "chunk": 10}
+BEST = {"eval.every": 50, "eval.num": 200, "eval.best": "fd"}
 KINDS = {
-    "points": ("ring", {"penalties": "r1(every=4)", "d_updates": 2}),
+    "points": ("ring", {"penalties": "r1(every=4)", "d_updates": 2, **BEST}),
     "replicas": (
         "mnist_mlp",
         {"data.source": "packaged", "replicas": 2, "width": 16, "batch_size": 16},
@@ -110,9 +112,11 @@ class Case:
             found.append("which grids there are")
         if ours[-1].read_bytes() != theirs[-1].read_bytes():
             found.append("the last grid")
-        same = jax.tree.map(np.array_equal, _states(path), _states(self._undisturbed))
-        if not all(jax.tree.leaves(same)):
-            found.append("the last state")
+        for which in ("last", "best"):
+            ours, theirs = (_states(run, which) for run in (path, self._undisturbed))
+            same = jax.tree.map(np.array_equal, ours, theirs)
+            if not all(jax.tree.leaves(same)):
+                found.append(f"the {which} state")
         return found
 
 
@@ -162,7 +166,7 @@ def _progress(path: Path) -> int:
 
 def _where(path: Path, before: int) -> str:
     """Returns what a killed run was doing, by what it left."""
-    if any((path / "checkpoints").glob("*tmp*")):
+    if any(path.glob("checkpoints/*tmp*")) or any(path.glob("best/*tmp*")):
         return "writing a checkpoint"
     if any(path.rglob(".*.partial")):
         return "writing a file"
@@ -182,9 +186,13 @@ def _records(path: Path) -> list[dict]:
     return [{**json.loads(line), **drop} for line in lines]
 
 
-def _states(path: Path) -> list:
-    replicas = workdir.read(path)["config"]["replicas"]
-    states = [load(path, replica=i)[1] for i in range(replicas)]
+def _states(path: Path, which: str) -> list:
+    """Returns the `last` states of the replicas, or the `best` if they are kept."""
+    config = workdir.read(path)["config"]
+    if which == "best" and not config["eval"]["best"]:
+        return []
+    step = "best" if which == "best" else None
+    states = [load(path, step, i)[1] for i in range(config["replicas"])]
     return [s.replace(key=jax.random.key_data(s.key)) for s in states]
 
 
