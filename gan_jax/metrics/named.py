@@ -8,7 +8,7 @@ import numpy as np
 
 from gan_jax.algorithm.spaces import PianoRoll
 from gan_jax.errors import UserError
-from gan_jax.metrics import classifier_score, frechet, manifolds, path_length
+from gan_jax.metrics import classifier_score, frechet, manifolds, motion, path_length
 from gan_jax.metrics import diversity as of_diversity
 from gan_jax.metrics import inception_score as of_classes
 from gan_jax.metrics import kid as kernel
@@ -16,6 +16,7 @@ from gan_jax.metrics import memorisation as of_memory
 from gan_jax.metrics import modes as of_modes
 from gan_jax.metrics import music as of_music
 from gan_jax.metrics import paired as of_pairs
+from gan_jax.metrics.features.extractor import load_extractor
 from gan_jax.metrics.metric import metric
 
 
@@ -177,6 +178,28 @@ def music(real, fake, *, real_examples, fake_examples, source):
         "note_lengths": of_music.note_length_distance(*sets, space.beat),
         **found,
         **{f"{name}_of_data": value for name, value in in_data.items()},
+    }
+
+
+@metric(lower=("fd_frames", "fd_motion"), distance=True)
+def frames(real, fake, *, real_examples, fake_examples, features="pixels(side=16)"):
+    """Of clips: the Fréchet distances of frames, and of what changes between them."""
+    extractor = load_extractor(features)
+    clips = real_examples, fake_examples
+    pair = [motion.frame_features(extractor, one) for one in clips]
+    return {
+        "fd_frames": motion.frechet_of_frames(*pair),
+        "fd_motion": motion.frechet_of_motion(*pair),
+    }
+
+
+@metric(lower=("speeds", "accelerations"), distance=True)
+def speeds(real, fake, *, real_examples, fake_examples):
+    """Of clips on black: the distances of speeds and accelerations, in pixels."""
+    clips = real_examples, fake_examples
+    return {
+        "speeds": motion.distance(*map(motion.speeds, clips)),
+        "accelerations": motion.distance(*map(motion.accelerations, clips)),
     }
 
 
