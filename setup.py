@@ -55,6 +55,7 @@ setup(
             "torch-fidelity",
             "torchmetrics",
         ],
+        "video": ["av>=12.0"],  # the data source video, of MP4 and its like
         "test": [
             "hypothesis>=6.100",
             "mido>=1.3",

@@ -27,7 +27,7 @@ def load(config: ConfigDict) -> InMemory | Encoded:
         be read.
     """
     root = directory("folder", config.data.data_dir)
-    paths, labels, names = _find(root)
+    paths, labels, names = find(root)
     files = collection.Collection(
         name=f"folder:{printable(root.name)}",
         place=str(root),
@@ -57,8 +57,15 @@ def directory(source: str, data_dir: str, what: str = "") -> Path:
     return root
 
 
-def _find(root: Path) -> tuple[list[Path], list[int], tuple[str, ...]]:
-    """Lists the images in a fixed order, with their labels, and the classes' names.
+def find(
+    root: Path, suffixes: tuple[str, ...] = SUFFIXES, what: str = "images"
+) -> tuple[list[Path], list[int], tuple[str, ...]]:
+    """Lists files in a fixed order, with their labels, and the classes' names.
+
+    Args:
+      root: the folder; its sub-folders are the classes.
+      suffixes: of the files, in small letters.
+      what: the files are, as messages call them.
 
     Raises:
       UserError: there are none, or some are next to the folders of the classes.
@@ -68,16 +75,16 @@ def _find(root: Path) -> tuple[list[Path], list[int], tuple[str, ...]]:
     classes = [
         (printable(folder.name), found)
         for folder in folders
-        if (found := list(_walk(folder, homes)))
+        if (found := list(_walk(folder, homes, suffixes)))
     ]
-    loose = sorted(p for p in root.iterdir() if p.is_file() and _is_image(p.name))
+    loose = sorted(p for p in root.iterdir() if p.is_file() and _is(p.name, suffixes))
     if loose and classes:
         raise UserError(
-            f"{root} holds both folders of images, one a class, and {len(loose)} "
-            f"images outside of them (the first: {loose[0].name})"
+            f"{root} holds both folders of {what}, one a class, and {len(loose)} "
+            f"{what} outside of them (the first: {loose[0].name})"
         )
     if not loose and not classes:
-        raise UserError(f"{root} holds no images ({', '.join(SUFFIXES)})")
+        raise UserError(f"{root} holds no {what} ({', '.join(suffixes)})")
     each = [found for _, found in classes] or [loose]
     paths = [path for found in each for path in found]
     labels = [label for label, found in enumerate(each) for _ in found]
@@ -86,13 +93,15 @@ def _find(root: Path) -> tuple[list[Path], list[int], tuple[str, ...]]:
 
 def images_below(root: Path) -> list[Path]:
     """Lists the images of a folder at any depth, in a fixed order."""
-    return list(_walk(root, _homes(root)))
+    return list(_walk(root, _homes(root), SUFFIXES))
 
 
-def _walk(folder: Path, homes: dict[str, Path]) -> Iterator[Path]:
+def _walk(
+    folder: Path, homes: dict[str, Path], suffixes: tuple[str, ...]
+) -> Iterator[Path]:
     for home, folders, files in os.walk(folder, followlinks=True):
         folders[:] = (f for f in sorted(folders) if _entered(Path(home, f), homes))
-        yield from (Path(home, name) for name in sorted(filter(_is_image, files)))
+        yield from (Path(home, name) for name in sorted(files) if _is(name, suffixes))
 
 
 def _homes(root: Path) -> dict[str, Path]:
@@ -119,5 +128,5 @@ def _visible(name: str) -> bool:
     return not name.startswith(".")
 
 
-def _is_image(name: str) -> bool:
-    return _visible(name) and name.lower().endswith(SUFFIXES)
+def _is(name: str, suffixes: tuple[str, ...]) -> bool:
+    return _visible(name) and name.lower().endswith(suffixes)
