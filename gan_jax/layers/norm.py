@@ -1,4 +1,4 @@
-"""Normalisation of features: by batch, plain or by class, or by instance."""
+"""Normalisation by batch, plain, by class or by latents; or by instance."""
 
 from collections.abc import Callable
 
@@ -74,3 +74,25 @@ class ConditionalBatchNorm(nn.Module):
         zeros = nn.initializers.zeros
         embed = nn.Embed(self.num_classes, x.shape[-1], embedding_init=zeros, name=name)
         return embed(labels).reshape(x.shape[0], *(1,) * (x.ndim - 2), -1)
+
+
+class LatentBatchNorm(nn.Module):
+    """Batch normalisation with a gain and a bias that are linear in the latents.
+
+    As in BigGAN (arXiv:1809.11096) and DVD-GAN (arXiv:1907.06571). It starts as plain
+    batch normalisation.
+    """
+
+    @nn.compact
+    def __call__(self, x: Array, latents: Array, *, train: bool) -> Array:
+        """Maps `[batch, ..., features]` and `[batch, n]` to the shape of the first."""
+        plain = nn.BatchNorm(
+            not train, momentum=_MOMENTUM, use_scale=False, use_bias=False
+        )
+        gain = 1 + self._of_latents("gain", x, latents)
+        return gain * plain(x) + self._of_latents("bias", x, latents)
+
+    def _of_latents(self, name: str, x: Array, latents: Array) -> Array:
+        zeros = nn.initializers.zeros
+        dense = nn.Dense(x.shape[-1], kernel_init=zeros, name=name)
+        return dense(latents).reshape(x.shape[0], *(1,) * (x.ndim - 2), -1)

@@ -21,7 +21,7 @@ from gan_jax.layers.labels import (
     Logits,
     classes_by_conditioning,
 )
-from gan_jax.layers.norm import batch_norm
+from gan_jax.layers.norm import LatentBatchNorm
 from gan_jax.layers.output import finish
 from gan_jax.layers.spectral import wrapper
 from gan_jax.models import dcgan
@@ -58,7 +58,8 @@ def stages(shape: tuple[int, ...]) -> tuple[int, int, int]:
 class Generator(nn.Module):
     """A dense layer, (2+1)D layers that double the frames, and a last layer of each.
 
-    The first of them double time too.
+    The first of them double time too. The latents, which are of the whole clip, also
+    set the gains and biases of each normalisation.
 
     Attributes:
       shape: `(time, side, side, channels)`, side 4 or 7 times a power of two.
@@ -84,12 +85,14 @@ class Generator(nn.Module):
         way = "concatenation"
         classes = classes_by_conditioning("", self.num_classes, (way,), condition)
         up = functools.partial(ConvTranspose, kernel_init=_init)
-        wrap, norm = wrapper(self.spectral_norm), batch_norm(train)
-        channels = self.width << (doublings - 1)
+        wrap, channels = wrapper(self.spectral_norm), self.width << (doublings - 1)
         first = (self.shape[0] >> times, base, base, channels)
+        z = LabelledLatents(classes[way])(latents, condition)
 
-        h = LabelledLatents(classes[way])(latents, condition)
-        h = wrap(nn.Dense(math.prod(first), use_bias=False, kernel_init=_init))(h)
+        def norm(h):
+            return LatentBatchNorm()(h, z, train=train)
+
+        h = wrap(nn.Dense(math.prod(first), use_bias=False, kernel_init=_init))(z)
         h = nn.relu(norm(h.reshape(-1, *first)))
         for i in range(doublings - 1):
             channels //= 2
@@ -157,6 +160,9 @@ class Discriminator(nn.Module):
         _, doublings, times = stages(self.shape)
         down = functools.partial(Conv, kernel_init=_init)
         wrap, h = wrapper(self.spectral_norm), on_frames(average_pool, x)
+        same = Conv(self.width, kernel=3, stride=1, padding=1, kernel_init=_init)
+        h = nn.leaky_relu(on_frames(wrap(same), h), 0.2)
+        h = nn.leaky_relu(wrap(_time(self.width))(h), 0.2)
         for i in range(doublings - 1):
             h = nn.leaky_relu(on_frames(wrap(down(self.width << i)), h), 0.2)
             h = nn.leaky_relu(wrap(_time(self.width << i))(h), 0.2)

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gan_jax.layers.norm import ConditionalBatchNorm, norm_of
+from gan_jax.layers.norm import ConditionalBatchNorm, LatentBatchNorm, norm_of
 
 KEYS = jax.random.split(jax.random.key(0), 4)
 LABELS = jnp.array([2, 0, 2, 1])
@@ -74,3 +74,34 @@ def test_the_kinds_differ_in_what_they_average_over():
     got, variables = Normed("none").init_with_output(KEYS[0], x)
     np.testing.assert_array_equal(got, x)
     assert not variables
+
+
+@pytest.mark.parametrize("train", [True, False])
+@pytest.mark.parametrize("shape", [(4, 5), (4, 3, 2, 2, 5)])
+def test_gains_and_biases_are_linear_in_the_latents(shape, train):
+    """With the label as a latent of one hot, it is the batch norm of its class."""
+    x = 3 + 2 * jax.random.normal(KEYS[0], shape)
+    of_latents, of_class = LatentBatchNorm(), ConditionalBatchNorm(3)
+    latents = jax.nn.one_hot(LABELS, 3)
+    gain, bias = np.float32(np.random.default_rng(0).normal(size=(2, 3, 5)))
+    start = of_latents.init(KEYS[1], x, latents, train=train)
+
+    @jax.jit
+    def both(x):
+        stats = {"batch_stats": start["batch_stats"]}
+        zero = jnp.zeros(5)
+        params = {
+            "gain": {"kernel": gain, "bias": zero},
+            "bias": {"kernel": bias, "bias": zero},
+        }
+        apply = {"train": train, "mutable": "batch_stats"}
+        classes = {"gain": {"embedding": gain}, "bias": {"embedding": bias}}
+        return (
+            of_latents.apply({"params": params, **stats}, x, latents, **apply),
+            of_class.apply({"params": classes, **stats}, x, LABELS, **apply),
+        )
+
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), *both(x))
+    unit = nn.BatchNorm(not train).init_with_output(KEYS[1], x)[0]
+    plain, _ = of_latents.apply(start, x, latents, train=train, mutable="batch_stats")
+    np.testing.assert_allclose(plain, unit, atol=1e-5)

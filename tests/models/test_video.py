@@ -53,16 +53,18 @@ def test_parameter_counts():
         return sum(leaf.size for leaf in jax.tree.leaves(made))
 
     shape, w = (16, 32, 32, 1), 8
-    g = 10 * 4 * 4 * 4 * 4 * w + 2 * 4 * w
+    norm = 2 * (10 + 1)  # of each channel: a gain and a bias, linear in 10 latents
+    g = 10 * 4 * 4 * 4 * 4 * w + norm * 4 * w
     for i, o in ((4 * w, 2 * w), (2 * w, w)):
-        g += 16 * i * o + 2 * o + 3 * o * o + 2 * o
+        g += 16 * i * o + norm * o + 3 * o * o + norm * o
     assert count(video.Generator(shape, width=w), jnp.zeros((2, 10))) == (
         g + 16 * w + 1
     )
     frames = 16 * w + w + 16 * w * 2 * w + 2 * w + 16 * 2 * w * 4 * w + 4 * w
     frames += 16 * 4 * w + 1
-    clip = 16 * w + w + 3 * w * w + w + 16 * w * 2 * w + 2 * w + 3 * 4 * w * w + 2 * w
-    clip += 4 * 4 * 4 * 2 * w + 1
+    clip = 4 * 4 * 4 * 2 * w + 1
+    for side, i, o in ((3, 1, w), (4, w, w), (4, w, 2 * w)):
+        clip += side**2 * i * o + o + 3 * o * o + o
     judge = video.Discriminator(shape, width=w)
     assert count(judge, jnp.zeros((2, *shape))) == frames + clip
 
