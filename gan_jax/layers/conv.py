@@ -59,7 +59,10 @@ def _kernel_gradient(x, y, *, kernel, stride, padding):
 def _primitive(name: str, plain: Callable, products: Callable, static: tuple):
     """Makes a primitive of two implementations, chosen when it is lowered."""
     primitive = Primitive(name)
-    primitive.def_impl(jax.jit(primitive.bind, static_argnames=static))
+
+    def at_once(*args, **window):  # not by `bind`, which comes here if jit is disabled
+        cpu, default = (functools.partial(f, **window) for f in (products, plain))
+        return lax.platform_dependent(*args, cpu=cpu, default=default)
 
     def shape(*args, **window):
         args = [jax.ShapeDtypeStruct(a.shape, a.dtype) for a in args]
@@ -80,6 +83,7 @@ def _primitive(name: str, plain: Callable, products: Callable, static: tuple):
         cpu = vmapped(products) if None in axes else in_turn
         return lax.platform_dependent(*args, cpu=cpu, default=vmapped(plain)), 0
 
+    primitive.def_impl(jax.jit(at_once, static_argnames=static))
     primitive.def_abstract_eval(shape)
     batching.primitive_batchers[primitive] = batched
     mlir.register_lowering(primitive, mlir.lower_fun(plain, multiple_results=False))
