@@ -150,6 +150,14 @@ GAMES = {
     "points": {"data.source": "toy", "data.name": "ring", "model": "mlp"},
     "classes": {"data.source": "packaged", "model": "mlp", "conditional": True},
     "clips": {"data.source": f"{__file__}:clips", "model": f"{__file__}:clip_model"},
+    "digits": {
+        "data.source": "moving_mnist",
+        "data.name": "mnist(frames=4)",
+        "data.data_dir": "nowhere",  # so that the digits are the packaged ones
+        "model": "video",
+        "image_size": 16,
+        "discriminator": "frames=2",
+    },
     "pairs": {
         "data.source": f"{__file__}:pairs",
         "model": f"{__file__}:pair_model",

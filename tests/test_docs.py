@@ -262,6 +262,9 @@ def build_experiment(words):
     elif config.data.source == "unpaired":
         side = config.image_size
         example = condition = gan_jax.Pair((2, side, side, 3))
+    elif config.data.source == "video":
+        example = gan_jax.Video((16, config.image_size, config.image_size, 3))
+        condition = None
     else:
         if config.data.source == "midi":  # the packaged music stands for any folder's
             config.data.data_dir = ""

@@ -43,7 +43,12 @@ def moves(before, after):
     return all((a != b).any() for a, b in zip(*pairs, strict=True))
 
 
-LONG = ("classes", "masks", "pairs")  # of which tests/run/test_spaces.py trains one
+LONG = (
+    "classes",
+    "digits",
+    "masks",
+    "pairs",
+)  # of which tests/run/test_spaces.py trains one
 
 
 @pytest.mark.parametrize(

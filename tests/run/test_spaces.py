@@ -8,6 +8,7 @@ from PIL import Image
 from runs import TIMES, records
 
 from gan_jax import draw
+from gan_jax.build.names import is_code
 from gan_jax.config import default
 from gan_jax.errors import Stopped
 from gan_jax.run import dumps, restore
@@ -21,10 +22,15 @@ def config_of(name, **overrides):
 
 
 def model_of(name):
-    return games.GAMES[name]["model"]
+    """Returns the user's file that a run needs to be restored; None for our models."""
+    model = games.GAMES[name]["model"]
+    return model if is_code(model) else None
 
 
-@pytest.fixture(scope="module", params=["clips", "pairs", "masks"])
+SLOW = pytest.param("digits", marks=pytest.mark.slow)
+
+
+@pytest.fixture(scope="module", params=["clips", SLOW, "pairs", "masks"])
 def run(request, tmp_path_factory):
     """A run of a game that is neither of points nor of classes, never stopped."""
     path = tmp_path_factory.mktemp(request.param) / "run"
@@ -66,8 +72,9 @@ def test_is_sampled_and_shown(run, tmp_path):
     samples = draw(gan, state, jax.random.key(0), 3, condition)
     assert samples.shape == (3, *gan.example.shape)
     assert samples.dtype == np.uint8
-    # 5 clips of 3 frames, 6 pairs, or 8 images in a row, and as many rows of 8 pixels.
-    images = {"clips": 5 * 3, "pairs": 6 * 2, "masks": 8}[name]
+    # 5 clips of 3 frames, 4 of 4 frames of twice the size, 6 pairs, or 8 images in a
+    # row, and as many rows of 8 pixels.
+    images = {"clips": 5 * 3, "digits": 4 * 4 * 2, "pairs": 6 * 2, "masks": 8}[name]
     with Image.open(path / "samples" / "000004.png") as grid:
         pixels = np.asarray(grid)
         assert pixels.shape == (images * 8, images * 8)
@@ -75,7 +82,7 @@ def test_is_sampled_and_shown(run, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["clips", "masks"])
+@pytest.mark.parametrize("name", ["clips", "digits", "masks"])
 def test_the_guard_dumps_and_replays_the_step(name, tmp_path):
     loss = tmp_path / "loss.py"
     loss.write_text(

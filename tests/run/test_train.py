@@ -46,7 +46,7 @@ def make(images, idx_dir, tfds_dir):
 
     def make(name, arg=None, **overrides):
         config = load(name, arg)
-        if config.data.source in ("tfds", "stacked_mnist"):
+        if config.data.source in ("tfds", "stacked_mnist", "moving_mnist"):
             config.data.data_dir = str(tfds_dir)
             config.data.manual_dir = str(idx_dir)
         elif config.data.source in ("folder", "archive"):  # which would be downloaded
