@@ -25,38 +25,13 @@ from gan_jax import config as config_lib
 from gan_jax.build.names import one_call
 from gan_jax.data.volumes import source
 from gan_jax.data.volumes.slices import View, images
-from gan_jax.metrics import arrays
-from gan_jax.metrics.memorisation import authenticity, nearest_training
+from gan_jax.metrics.memorisation import authenticity, near_to_group
 from gan_jax.run import workdir
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "The folder of the run.", required=True)
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Where the data are, if elsewhere.")
 _NUM = flags.DEFINE_integer("num", 1000, "Samples.")
 _BLUR = 0.7  # of the copies, in pixels
-
-
-def nearest(
-    y: np.ndarray, x: np.ndarray, patients: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Finds the nearest training slices, and whether another patient's are as near.
-
-    Args:
-      y: slices `[n, k]`.
-      x: training slices `[m, k]`.
-      patients: whose those are, `[m]`.
-
-    Returns:
-      For each y the index of the nearest x, its distance, and whether that is less than
-      the distance from x to the nearest slice of any other patient.
-    """
-    found = nearest_training(y, x)
-    others = np.full(len(x), np.inf)
-    for one in np.unique(patients):
-        mine = patients == one
-        if not mine.all():
-            others[mine] = arrays.neighbours(x[mine], x[~mine]).distances[:, 0]
-    index, distance = found.indices[:, 0], found.distances[:, 0]
-    return index, distance, distance < others[index]
 
 
 def slices_of(config: ConfigDict, split: str) -> tuple[np.ndarray, np.ndarray]:
@@ -90,7 +65,7 @@ def main() -> None:
     sets = {"samples": drawn[..., 0], "test slices": test, "blurred copies": blurred}
     for name, slices in sets.items():
         y = rows_of(slices)
-        index, distance, near = nearest(y, x, patients)
+        index, distance, near = near_to_group(y, x, patients)
         print(
             f"{name}: near {near.mean():.1%}, AuthPct {authenticity(y, x)[0]:.1%}, "
             f"median distance {np.median(distance):.2f}"

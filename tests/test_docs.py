@@ -262,7 +262,7 @@ def build_experiment(words):
     elif config.data.source == "unpaired":
         side = config.image_size
         example = condition = gan_jax.Pair((2, side, side, 3))
-    elif config.data.source == "video":
+    elif config.data.source in ("moving_mnist", "video"):
         example = gan_jax.Video((16, config.image_size, config.image_size, 3))
         condition = None
     else:

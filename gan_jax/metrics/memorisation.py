@@ -32,6 +32,35 @@ def nearest_training(
     return arrays.neighbours(y, x, count)
 
 
+def near_to_group(
+    fake: np.ndarray, train: np.ndarray, groups: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Finds the nearest training examples, and whether another group's are as near.
+
+    A group is what must not be given away, such as a patient with all their slices,
+    which are nearly equal: AuthPct takes a copy of one for new, as the next is as near.
+
+    Args:
+      fake: features of samples, `[n, k]`.
+      train: features of the training set, `[m, k]`.
+      groups: whose those are, `[m]`.
+
+    Returns:
+      For each sample the index of the nearest training example, its distance, and
+      whether that is less than the distance from that example to the nearest one of any
+      other group.
+    """
+    found = nearest_training(fake, train)
+    others = np.full(len(train), np.inf)
+    for one in np.unique(groups):
+        mine = groups == one
+        if not mine.all():
+            distances = arrays.neighbours(train[mine], train[~mine]).distances
+            others[mine] = distances[:, 0]
+    index, distance = found.indices[:, 0], found.distances[:, 0]
+    return index, distance, distance < others[index]
+
+
 def nearer_to_training(
     fake: np.ndarray, train: np.ndarray, test: np.ndarray, seed: int = 0
 ) -> tuple[float, float]:

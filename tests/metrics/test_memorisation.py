@@ -5,6 +5,7 @@ from gan_jax.errors import UserError
 from gan_jax.metrics.memorisation import (
     authenticity,
     copying,
+    near_to_group,
     nearer_to_training,
     nearest_training,
 )
@@ -73,3 +74,20 @@ def test_copying_in_one_cell_by_hand():
 def test_bad_input(call, message):
     with pytest.raises(UserError, match=message):
         call()
+
+
+def test_near_to_a_group_is_nearer_than_other_groups_are():
+    """On a line: a at 0, 1 and 2, b at 5 and 20, c at 21."""
+    x = np.array([[0.0], [1], [2], [5], [20], [21]])
+    groups = np.array(["a", "a", "a", "b", "b", "c"])
+    y = np.array([[-4.0], [-6], [2.5], [3.9], [19.5], [22.5]])
+    index, distance, near = near_to_group(y, x, groups)
+    assert index.tolist() == [0, 0, 2, 3, 4, 5]
+    np.testing.assert_allclose(distance, [4, 6, 0.5, 1.1, 0.5, 1.5])
+    # The others' nearest are at 5 from 0, at 3 from 2 and 5, at 1 from 20 and 21.
+    assert near.tolist() == [True, False, True, True, True, False]
+
+
+def test_a_single_group_is_always_near():
+    _, _, near = near_to_group(np.ones((2, 1)), np.zeros((2, 1)), np.array(["a", "a"]))
+    assert near.all()

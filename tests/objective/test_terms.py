@@ -153,7 +153,7 @@ def test_a_term_stays_callable_and_documented():
 @pytest.mark.parametrize(
     ("build", "text", "message"),
     [
-        (build_penalties, "r3", r"unknown penalty 'r3'; did you mean 'r\d'\? \(valid: auxiliary_classifier, .*, r1, r2, weight_clipping, zcr, zero_centred"),
+        (build_penalties, "r3", r"unknown penalty 'r3'; did you mean 'r\d'\? \(valid: auxiliary_classifier, .*, r1, r2, reconstruction, weight_clipping, zcr, zero_centred"),
         (build_penalties, "gradients", r"unknown penalty 'gradients'"),
         (build_penalties, "penalty", r"unknown penalty 'penalty'"),
         (build_penalties, "r1(wait=3)", r"unknown setting of penalty 'r1' 'wait'.*\(valid: every, weight\)"),
