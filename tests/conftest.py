@@ -57,7 +57,7 @@ def images(tmp_path_factory):
 # fork and run a command, or to wait for one that it has forked. The answer is a line.
 FORKS = """
 import json, os, resource, sys, traceback
-import gan_jax.check, gan_jax.evaluate, gan_jax.export, gan_jax.runs
+import gan_jax.check, gan_jax.compile, gan_jax.evaluate, gan_jax.export, gan_jax.runs
 import gan_jax.sample, gan_jax.train, gan_jax.translate
 from gan_jax import cli
 

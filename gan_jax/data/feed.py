@@ -32,6 +32,7 @@ from gan_jax.devices import mesh as sharding
 from gan_jax.devices.mesh import DATA, REPLICA
 
 _READ_AHEAD = 2**28  # bytes
+_WINDOW = PartitionSpec(None, REPLICA, None, DATA)  # of what is read for a chunk
 
 
 @flax.struct.dataclass
@@ -148,7 +149,7 @@ class Stream:
 
     def __init__(self, source, config: ConfigDict, step: int, mesh: Mesh):
         self._source, self._config = source, config
-        self._sharding = NamedSharding(mesh, PartitionSpec(None, REPLICA, None, DATA))
+        self._sharding = NamedSharding(mesh, _WINDOW)
         parts = NamedSharding(mesh, PartitionSpec(REPLICA, DATA))
         # Which replicas, and which examples of a batch, this host needs.
         self._held = _held(parts, (config.replicas, config.batch_size))
@@ -283,7 +284,40 @@ class Opened:
         )
 
 
-def open_feed(source, config: ConfigDict, keys: Array, step: int, mesh: Mesh) -> Opened:
+def planned(source, config: ConfigDict, keys, n: int, mesh: Mesh) -> Any:
+    """Returns the feed of `n` steps without its data, to compile for: its shapes.
+
+    Args:
+      source: as for `open_feed`.
+      config: of the run.
+      keys: the shape of the root keys, `[replicas]`.
+      n: steps.
+      mesh: where the data would be placed.
+    """
+    if hasattr(source, "sample") or isinstance(source, InMemory):
+        return open_feed(source, config, keys, 0, mesh, _shape).at(0, n)
+    info, sharded = source.info, NamedSharding(mesh, _WINDOW)
+    spaces = {"example": info.example}
+    spaces |= {"condition": info.condition} if config.conditional else {}
+    sizes = n, config.replicas, config.d_updates, config.batch_size
+    batches = {
+        key: jax.ShapeDtypeStruct(
+            (*sizes, *space.shape), space.stored_dtype, sharding=sharded
+        )
+        for key, space in spaces.items()
+    }
+    augment = getattr(source, "augment", None)
+    return Opened(lambda step, n: Window(batches), keys, augment).at(0, n)
+
+
+def open_feed(
+    source,
+    config: ConfigDict,
+    keys: Array,
+    step: int,
+    mesh: Mesh,
+    put: Callable = sharding.put,
+) -> Opened:
     """Opens the feed that fits a source.
 
     Args:
@@ -292,6 +326,7 @@ def open_feed(source, config: ConfigDict, keys: Array, step: int, mesh: Mesh) ->
       keys: the root keys, `[replicas]`.
       step: the step to start from.
       mesh: where the data are placed.
+      put: places an array: `(x, sharding) -> array`.
 
     Returns:
       An object whose `at(step, n)` is the feed of the next `n` steps.
@@ -301,7 +336,7 @@ def open_feed(source, config: ConfigDict, keys: Array, step: int, mesh: Mesh) ->
         size = config.batch_size * config.d_updates
         feed = Drawn(keys, source, size, bool(config.conditional))
     elif isinstance(source, InMemory):
-        examples, conditions = _placed(source, config.conditional, mesh)
+        examples, conditions = _placed(source, config.conditional, mesh, put)
         feed = Resident(keys, examples, conditions, config.batch_size, config.d_updates)
     else:
         stream = Stream(source, config, step, mesh)
@@ -310,17 +345,21 @@ def open_feed(source, config: ConfigDict, keys: Array, step: int, mesh: Mesh) ->
 
 
 def _placed(
-    source: InMemory, conditional: bool, mesh: Mesh
+    source: InMemory, conditional: bool, mesh: Mesh, put: Callable
 ) -> tuple[Array, Array | None]:
     """Places a whole copy of the arrays on each device."""
     everywhere = NamedSharding(mesh, PartitionSpec())
-    examples = sharding.put(source.examples, everywhere)
+    examples = put(source.examples, everywhere)
     if not conditional or source.conditions is None:
         return examples, None
     if source.conditions is source.examples:
         return examples, examples
     dtype = source.info.condition.stored_dtype
-    return examples, sharding.put(source.conditions.astype(dtype), everywhere)
+    return examples, put(source.conditions.astype(dtype), everywhere)
+
+
+def _shape(x: np.ndarray, sharding: NamedSharding) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding)
 
 
 def _held(parts: NamedSharding, shape: tuple[int, int]) -> list[np.ndarray]:

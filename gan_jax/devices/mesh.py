@@ -9,31 +9,44 @@ those of one device, to rounding.
 """
 
 import math
+from collections.abc import Sequence
 
 import jax
 import numpy as np
 from jax import Array, lax
+from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec, Sharding
 
 REPLICA, DATA = "replica", "data"
 _SMALL = 2**12  # arrays with fewer elements are not worth splitting
 
 
-def make_mesh(num: int | None = None, replicas: int = 1) -> Mesh:
+def make_mesh(
+    num: int | None = None, replicas: int = 1, devices: Sequence | None = None
+) -> Mesh:
     """Returns the mesh of the first `num` devices; make it current by `jax.set_mesh`.
 
     Args:
       num: number of devices, None for all.
       replicas: number of replicas that train on it.
+      devices: the devices; None for those of this process and its peers.
     """
-    devices = jax.devices()[:num]
+    devices = (jax.devices() if devices is None else devices)[:num]
     rows = math.gcd(replicas, len(devices))
-    return jax.make_mesh(
-        (rows, len(devices) // rows),
-        (REPLICA, DATA),
-        axis_types=(AxisType.Auto,) * 2,
-        devices=devices,
-    )
+    shape = rows, len(devices) // rows
+    slices = len({getattr(device, "slice_index", 0) for device in devices})
+    if slices == 1:
+        grid = mesh_utils.create_device_mesh(
+            shape, devices, allow_split_physical_axes=True
+        )
+    else:  # the slow network between them separates replicas, as far as it can
+        slow = math.gcd(rows, slices)
+        between = slow, slices // slow
+        within = [n // parts for n, parts in zip(shape, between, strict=True)]
+        grid = mesh_utils.create_hybrid_device_mesh(
+            within, between, devices, allow_split_physical_axes=True
+        )
+    return Mesh(grid, (REPLICA, DATA), axis_types=(AxisType.Auto,) * 2)
 
 
 def replicated(mesh: Mesh) -> NamedSharding:

@@ -14,8 +14,7 @@ from gan_jax.errors import UserError
 from gan_jax.metrics.features.extractor import load_extractor
 from gan_jax.run import best, evaluation
 from gan_jax.run.evaluation import Side
-
-_BATCH = 250  # examples that G makes at once
+from gan_jax.run.programs import EVALUATED
 
 
 class Evaluator:
@@ -99,7 +98,7 @@ class Evaluator:
         """Returns `[replicas, num, *shape]`, stored values."""
         latents, _ = evaluation.latents_of(self._gan, num, seed=0)
         latents = np.asarray(latents)  # which is the same on all hosts
-        size, parts = min(num, _BATCH), []
+        size, parts = min(num, EVALUATED), []
         for first in range(0, num, size):  # the last is filled up, for one program
             at = np.minimum(np.arange(first, first + size), num - 1)
             condition = None if told is None else told[at]

@@ -15,9 +15,8 @@ from gan_jax.algorithm import replicas
 from gan_jax.algorithm.gan import GAN
 from gan_jax.algorithm.state import TrainState
 from gan_jax.devices import hosts
-from gan_jax.devices import mesh as devices
 from gan_jax.errors import RollBack, Stopped, one_line
-from gan_jax.run import pictures
+from gan_jax.run import pictures, programs
 from gan_jax.run.best import Best
 from gan_jax.run.checkpoint import Checkpoints, Saved
 from gan_jax.run.dumps import Dumper
@@ -75,7 +74,7 @@ class Loop:
         self.records.frozen = replicas.frozen(state, step)
         vote = hosts.Vote(jax.tree.leaves(state)[0].sharding.mesh)
         while step < config.num_steps:
-            n = chunk_length(config, step)
+            n = programs.chunk_length(config, step)
             with clock.reading():
                 drawn = self.feed.at(step, n)
             state, metrics = train_chunk(
@@ -106,23 +105,16 @@ class Loop:
     def _programs(self, state: TrainState) -> tuple[Callable, Callable, Callable]:
         """Returns the compiled chunk, and what draws and what evaluates a state."""
         shardings = jax.tree.map(lambda x: x.sharding, state)
-        everywhere = devices.replicated(jax.tree.leaves(shardings)[0].mesh)
-        train_chunk = self._compiling(
-            replicas.train_chunk,
-            "n",
-            donate_argnums=1,
-            out_shardings=(shardings, everywhere),
-        )
-        sample_grid = self._compiling(
-            replicas.sample_grid, "num", out_shardings=everywhere
-        )
+        mesh = jax.tree.leaves(shardings)[0].mesh
+        train_chunk = self._compiling(programs.train_chunk(shardings), "n")
+        sample_grid = self._compiling(programs.sample_grid(mesh), "num")
         num, _ = pictures.grid_size(self.gan, self.config.replicas)
 
         def draw(state: TrainState) -> Array:
             return sample_grid(self.gan, state, num=num, condition=self.conditions)
 
-        render = jax.jit(replicas.render, static_argnums=0, out_shardings=everywhere)
-        return train_chunk, draw, functools.partial(self._evaluate, render)
+        evaluate = functools.partial(self._evaluate, programs.render(mesh))
+        return train_chunk, draw, evaluate
 
     def _is_evaluated(self, step: int) -> bool:
         every, last = self.config.eval.every, step == self.config.num_steps
@@ -144,20 +136,18 @@ class Loop:
                 hosts.say(f"cannot evaluate step {step} ({why}); training goes on")
                 return None
 
-    def _compiling(self, function: Callable, static: str, **options) -> Callable:
+    def _compiling(self, jitted: jax.stages.Wrapped, static: str) -> Callable:
         """Returns a function whose programs are compiled apart from the calls.
 
         So the clock can tell compiling from running.
 
         Args:
-          function: to be compiled, once for each value of its static argument.
+          jitted: to be compiled, once for each value of its static argument.
           static: the name of that argument; it is passed by name.
-          **options: of `jax.jit`.
         """
-        jitted = jax.jit(function, static_argnames=static, **options)
 
         def call(*args, **kwargs):
-            key = function, kwargs[static]
+            key = jitted, kwargs[static]
             if key not in self._compiled:
                 with self.records.clock.compiling():
                     self._compiled[key] = jitted.lower(*args, **kwargs).compile()
@@ -274,15 +264,3 @@ class Saver:
             why += f", {_TRIES} times in a row; the last good checkpoint is kept"
             raise Stopped(4, why)
         hosts.say(f"{why}; training goes on, and the next save is tried")
-
-
-def chunk_length(config: ConfigDict, step: int) -> int:
-    """Returns how many steps the next chunk makes: at most up to the next log line.
-
-    All chunks have one length, a divisor of `log_every`, so that one program is
-    compiled, except the first after a stop and the last.
-    """
-    most = min(config.chunk or config.log_every, config.log_every)
-    length = next(n for n in range(most, 0, -1) if config.log_every % n == 0)
-    to_next = length - step % length
-    return min(to_next, config.num_steps - step)

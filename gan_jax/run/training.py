@@ -17,7 +17,6 @@ from ml_collections import ConfigDict
 
 from gan_jax import config as config_lib
 from gan_jax import data
-from gan_jax.algorithm import replicas
 from gan_jax.algorithm.gan import GAN
 from gan_jax.algorithm.spaces import Classes, Images
 from gan_jax.algorithm.state import TrainState
@@ -30,7 +29,7 @@ from gan_jax.devices import hosts
 from gan_jax.devices import mesh as devices
 from gan_jax.diagnostics import advice
 from gan_jax.errors import RollBack, Stopped, one_line
-from gan_jax.run import pictures, workdir
+from gan_jax.run import pictures, programs, workdir
 from gan_jax.run import start as run_start
 from gan_jax.run.alarms import Alarms
 from gan_jax.run.best import Best
@@ -138,26 +137,41 @@ def prepare(config: ConfigDict, path: Path, override: bool = False) -> Run:
     if not override:
         workdir.check_same(path, config)
     mesh = devices.make_mesh(replicas=config.replicas)
-    if config.data.source in _IMAGES:  # names first: preparing data may take minutes
-        image = Images((config.image_size, config.image_size, 1))
-        check(from_config(config, image, Classes(2)), config.batch_size, mesh)
-    source = data.load(config)
-    gan = from_config(config, source.info.example, source.info.condition)
-    check(gan, config.batch_size, mesh)
+    source, gan = assembled(config, mesh)
     if not override:
         workdir.check_same(path, config, source.info)
     evaluator = Evaluator(config, gan, source) if config.eval.every else None
     return Run(config, path, source, gan, mesh, evaluator)
 
 
+def assembled(
+    config: ConfigDict, mesh: jax.sharding.Mesh, source: Any = None
+) -> tuple[Any, GAN]:
+    """Opens the data, and builds and checks the GAN of them.
+
+    Args:
+      config: the experiment.
+      mesh: the devices that it is trained on.
+      source: the data, if they are open.
+
+    Raises:
+      UserError: the data or the names in the config cannot be used, or do not fit.
+    """
+    if (
+        source is None and config.data.source in _IMAGES
+    ):  # names first: preparing data may take minutes
+        image = Images((config.image_size, config.image_size, 1))
+        check(from_config(config, image, Classes(2)), config.batch_size, mesh)
+    source = data.load(config) if source is None else source
+    gan = from_config(config, source.info.example, source.info.condition)
+    check(gan, config.batch_size, mesh)
+    return source, gan
+
+
 def start(run: Run, checkpoints: Checkpoints) -> Saved:
     """Returns the newest sound checkpoint, or the state before the first step."""
     config = run.config
-
-    def init(seed):
-        return replicas.init_state(run.gan, replicas.root_keys(seed, config.replicas))
-
-    seed = np.uint32(config.seed)
+    init, seed = programs.init_state(run.gan, config), np.uint32(config.seed)
     shapes = jax.eval_shape(init, seed)
     shardings = devices.shardings(shapes, run.mesh, config.sharding)
     if checkpoints.latest() is not None:
