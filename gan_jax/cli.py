@@ -1,6 +1,5 @@
 """What the commands share: flags, and errors as one line with exit status 2."""
 
-import errno
 import functools
 import inspect
 import os
@@ -16,7 +15,7 @@ from ml_collections import ConfigDict, config_flags
 
 from gan_jax import config as config_lib
 from gan_jax.build.names import no_bytecode
-from gan_jax.errors import UserError, one_line
+from gan_jax.errors import UserError, is_full, one_line
 from gan_jax.run import workdir
 
 flags.disclaim_key_flags()  # --help of a command lists those that it has from here
@@ -49,7 +48,7 @@ def _reported(call: Callable):
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if not is_full(error):
             raise
         print(f"error: {error}: make room and start again", file=sys.stderr)
         sys.exit(4)

@@ -1,6 +1,7 @@
 """Errors that a user can cause, as one line each, and what ends a run early."""
 
 import difflib
+import errno
 import inspect
 import os
 import sysconfig
@@ -51,6 +52,12 @@ class RollBack(Exception):
     def __init__(self, why: str, good: Callable[[dict], bool] = lambda carried: True):
         super().__init__(why)
         self.good = good
+
+
+def is_full(error: BaseException) -> bool:
+    """Tells whether an error says that a disk, or a user's part of it, is full."""
+    full = errno.ENOSPC, errno.EDQUOT
+    return isinstance(error, OSError) and error.errno in full
 
 
 def printable(text: str) -> str:

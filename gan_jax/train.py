@@ -6,7 +6,7 @@ folder is `runs/<config>-<overrides>-<time>`; `python -m gan_jax.runs` lists tho
 `--config.replicas=N` trains N seeds at once. The same command, started on several
 hosts, trains one run on all of them. `--replay=DIR/guard/STEP` replays a step that a
 guard has rejected. Exit status: 0 done, 2 bad input, 3 stopped by a guard, 4 the disk
-is full, 143 saved after SIGTERM (130 after SIGINT).
+is full, 5 another host is gone, 143 saved after SIGTERM (130 after SIGINT).
 """
 
 from pathlib import Path

@@ -1,21 +1,33 @@
 """Several hosts that run one program: how they find each other and agree.
 
 Each host starts the same command. Arrays are global, so the algorithm does not know of
-hosts; only the first host writes the files that people read.
+hosts; only the first host writes the files that people read. Where one of them is gone,
+the others end too: nothing can be computed without it.
 """
 
+import contextlib
+import ctypes
 import json
 import os
+import signal
 import sys
+import time
+import traceback
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from gan_jax.errors import UserError, one_line
+from gan_jax.errors import RollBack, Stopped, UserError, is_full, one_line
+
+T = TypeVar("T")
+LOST = 5  # the exit status of a host where another one is gone
+SILENCE = 60  # seconds without a sign of life after which a host counts as gone
+_INT, _POINTER = ctypes.c_int, ctypes.c_void_p
 
 
 def initialize(coordinator: str, num: int | None, index: int | None) -> None:
@@ -42,18 +54,77 @@ def initialize(coordinator: str, num: int | None, index: int | None) -> None:
         )
     if all(is_set):
         _check(coordinator, num, index)
+    with _clear_abort():
+        _connect(coordinator, num, index)
+
+
+def _connect(coordinator: str, num: int | None, index: int | None) -> None:
     # Its service would intercept SIGTERM, which `Vote` brings to all hosts.
     jax.config.update("jax_enable_preemption_service", False)
+    limits = {"heartbeat_timeout_seconds": SILENCE, "shutdown_timeout_seconds": SILENCE}
     try:
-        jax.distributed.initialize(coordinator or None, num, index)
+        jax.distributed.initialize(coordinator or None, num, index, **limits)
     except Exception as error:
-        if not any(is_set) and "coordinator_address should be" in str(error):
+        if num is None and "coordinator_address should be" in str(error):
             return
         raise UserError(
             f"the hosts of the run cannot connect ({one_line(error)}); give "
             "--coordinator, --num_processes and --process_id, or --num_processes=1 to "
             "run on this host alone"
         ) from error
+
+
+@contextlib.contextmanager
+def _clear_abort() -> Iterator[None]:
+    """Makes the end clear where JAX aborts; stays in force if there are several hosts.
+
+    When a host is gone, or does not come, a thread of JAX logs what it knows and aborts
+    the process. Python's own handlers would run in the main thread, which may wait for
+    that host; this one runs in the thread that aborts.
+    """
+    set_handler = ctypes.CDLL(None).signal
+    set_handler.argtypes, set_handler.restype = (_INT, _POINTER), _POINTER
+    old = set_handler(signal.SIGABRT, ctypes.cast(_on_abort, _POINTER))
+    try:
+        yield
+    finally:
+        if jax.process_count() == 1:
+            set_handler(signal.SIGABRT, old)
+
+
+@ctypes.CFUNCTYPE(None, _INT)
+def _on_abort(number: int) -> None:
+    text = (
+        "error: a host of the run is gone, or did not come (see what JAX says above of "
+        "tasks); the same command on all hosts starts or resumes the run\n"
+    )
+    with contextlib.suppress(OSError):
+        os.write(2, text.encode())
+    os._exit(LOST)
+
+
+@contextlib.contextmanager
+def failing_fast() -> Iterator[None]:
+    """Ends a host that fails alone at once, as a kill would.
+
+    What would close its files, or an exit handler, may wait for hosts that wait for
+    this one. An error that all hosts raise passes.
+    """
+    try:
+        yield
+    except (UserError, Stopped, RollBack):
+        raise
+    except Exception as error:
+        if jax.process_count() == 1 or is_full(error):
+            raise
+        text = traceback.format_exc()
+        if isinstance(error, jax.errors.JaxRuntimeError) or "Gloo" in str(error):
+            # Then another host is likely to be gone: JAX aborts once it is sure.
+            why = f"no answer from the other hosts ({one_line(error)})"
+            print(why, file=sys.stderr, flush=True)
+            time.sleep(1.5 * SILENCE)
+        print(text, file=sys.stderr, flush=True)
+        os._exit(1)
 
 
 def _check(coordinator: str, num: int, index: int) -> None:
@@ -142,25 +213,29 @@ def of_first(flag: bool) -> bool:
     return bool(multihost_utils.broadcast_one_to_all(np.int32(flag)))
 
 
-def all_do(call: Callable[[], None]) -> None:
-    """Calls a function on every host; returns if it succeeded on all of them.
+def all_do(call: Callable[[], T]) -> T:
+    """Calls a function on every host; returns what it returned if all succeeded.
 
     Raises:
       OSError: it failed on some host; raised on every host.
+      UserError: likewise.
     """
-    error = None
+    error, result = None, None
     try:
-        call()
-    except OSError as why:
+        result = call()
+    except (OSError, UserError) as why:
         error = why
     if jax.process_count() > 1:
         from jax.experimental import multihost_utils
 
-        failed = multihost_utils.process_allgather(np.int32(error is not None))
-        if failed.any() and error is None:
-            error = OSError("it failed on another host")
+        kind = 0 if error is None else 2 if isinstance(error, UserError) else 1
+        worst = multihost_utils.process_allgather(np.int32(kind)).max()
+        if error is None and worst:
+            elsewhere = "it failed on another host: see its message"
+            error = UserError(elsewhere) if worst == 2 else OSError(elsewhere)
     if error is not None:
         raise error
+    return result
 
 
 class Vote:

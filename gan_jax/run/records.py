@@ -133,12 +133,12 @@ class Records:
         return [self._alarms.active(i) for i in range(self._config.replicas)]
 
     def save(self) -> None:
-        """Writes what could not be written yet.
+        """Writes what could not be written yet, and waits until all is on the disk.
 
         Raises:
           OSError: it cannot be written now either.
         """
-        self._writers.save()
+        self._writers.sync()
 
     def carried(self) -> dict:
         """Returns what a run that resumes here needs of this."""

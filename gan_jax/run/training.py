@@ -95,7 +95,7 @@ def train(config: ConfigDict, path: Path | str, override: bool = False) -> Train
       UserError: the config, the data or the folder cannot be used; nothing is written.
       Stopped: a guard, a signal or a full disk ended the run early.
     """
-    run = prepare(config, Path(path), override)
+    run = hosts.all_do(lambda: prepare(config, Path(path), override))
     config, path = run.config, run.path
     use_compilation_cache()
     with contextlib.ExitStack() as stack:
@@ -106,6 +106,7 @@ def train(config: ConfigDict, path: Path | str, override: bool = False) -> Train
         stack.enter_context(jax.set_mesh(run.mesh))
         checkpoints = Checkpoints(path / "checkpoints", config.keep_checkpoints)
         stack.callback(checkpoints.close)
+        stack.enter_context(hosts.failing_fast())
         saved = start(run, checkpoints)
         if override:  # before all else, so that a kill leaves nothing of the other
             _drop_after(path, saved.step)

@@ -96,7 +96,10 @@ def check(path: Path, what: str = "workdir") -> None:
       UserError: it is a file, or cannot be written.
     """
     if path.parts[:1] and path.parts[0].endswith(":"):  # gs://BUCKET/...
-        raise UserError(f"{what} {path}: it must be in the file system; mount a bucket")
+        raise UserError(
+            f"{what} {path}: it must be in the file system; mount the bucket with "
+            "gcsfuse (docs/tpu.md) and give the folder"
+        )
     parent = path.absolute()
     while not parent.exists():
         parent = parent.parent

@@ -39,6 +39,9 @@ class Output:
     def evaluation(self, record: dict) -> None:
         """Writes what was measured of the samples of a step."""
 
+    def sync(self) -> None:
+        """Waits until the records of earlier steps are on the disk."""
+
     def close(self) -> None:
         """Closes its files."""
 
@@ -124,6 +127,18 @@ class Writers:
         if errors:
             raise errors[0]
 
+    def sync(self) -> None:
+        """Waits until all records are on the disk.
+
+        A machine that loses power, or a mounted bucket, may hold them only then.
+
+        Raises:
+          OSError: some cannot be written.
+        """
+        self.save()
+        for output in self._due:
+            output.sync()
+
     def close(self) -> None:
         """Closes all outputs."""
         with contextlib.suppress(OSError):  # it has been reported
@@ -196,6 +211,10 @@ class MetricsFile(Output):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         self._last, self._size = record["step"], self._size + len(line)
 
+    def sync(self) -> None:
+        """Waits until the file is on the disk."""
+        os.fsync(self._file.fileno())
+
     def close(self) -> None:
         """Closes the file."""
         self._file.close()
@@ -219,6 +238,11 @@ class EvaluationsFile(Output):
         """Appends an evaluation, as `MetricsFile` does a record."""
         self._file = self._file or MetricsFile(self._path)
         self._file.write(record)
+
+    def sync(self) -> None:
+        """Waits until the file is on the disk."""
+        if self._file:
+            self._file.sync()
 
     def close(self) -> None:
         """Closes the file."""

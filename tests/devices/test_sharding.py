@@ -101,6 +101,52 @@ def test_other_devices_resume(tmp_path, train):
     assert_same_numbers(tmp_path / "more", tmp_path / "one")
 
 
+# Saves a state from each layout, and reads each of them into each layout. A line says
+# whether it is the same to the last bit, and how many of its arrays are split.
+MOVES = """
+import contextlib, itertools, json, pathlib, sys
+import jax, numpy as np
+import gan_jax
+from gan_jax.algorithm import replicas
+from gan_jax.devices import mesh as devices
+from gan_jax.run.checkpoint import Checkpoints
+
+layouts = [*itertools.product((1, 2, 4), ("replicated", "fsdp"))]
+gan = gan_jax.build(gan_jax.Points((2,)), model="mlp", width=64)
+init = lambda: replicas.init_state(gan, replicas.root_keys(0, 1))
+state = jax.jit(init)()
+
+def shardings(num, how):
+    return devices.shardings(state, devices.make_mesh(num), how)
+
+def numbers(x):
+    return np.asarray(devices.fetch(x)).tobytes()
+
+for source in layouts:
+    path = pathlib.Path(sys.argv[1], *map(str, source))
+    with contextlib.closing(Checkpoints(path, keep=1)) as saved:
+        saved.save(jax.device_put(state, shardings(*source)), 7, {})
+    for target in layouts:
+        like = devices.placed(state, shardings(*target))
+        read = Checkpoints(path).restore(like).state
+        pairs = zip(jax.tree.leaves(state), jax.tree.leaves(read), strict=True)
+        same = all(numbers(a) == numbers(b) for a, b in pairs)
+        split = sum(not x.is_fully_replicated for x in jax.tree.leaves(read))
+        print(json.dumps([source, target, same, split]))
+"""
+
+
+@pytest.mark.slow
+def test_a_checkpoint_moves_between_numbers_of_devices_and_shardings(spawn, tmp_path):
+    run = spawn(MOVES, "moves", tmp_path, devices=4)
+    assert run.wait() == 0, run.err
+    rows = [json.loads(line) for line in run.out.splitlines()]
+    assert len(rows) == (3 * 2) ** 2
+    for source, (num, how), same, split in rows:
+        assert same, f"{source} -> {num, how}"
+        assert (split > 0) == (num > 1 and how == "fsdp")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("config", "keys"),
@@ -122,10 +168,18 @@ def test_two_hosts_train_as_one(config, keys, tmp_path, images, train, two_hosts
     assert len(list((tmp_path / "two").glob("events.out.*"))) == 1
 
 
-def test_hosts_that_do_not_train_the_same_are_refused(tmp_path, two_hosts):
-    runs = two_hosts("ring", tmp_path, SMALL, {**SMALL, "seed": 1})
-    for err in finish(*runs, status=2):
-        assert "error: the hosts do not train the same" in err
+@pytest.mark.parametrize(
+    ("second", "messages"),
+    [
+        ({"seed": 1}, ["the hosts do not train the same"] * 2),
+        ({"loss": "hinges"}, ["it failed on another host", "unknown loss 'hinges'"]),
+    ],
+    ids=["differs", "refused"],
+)
+def test_hosts_stop_together_at_bad_input(second, messages, tmp_path, two_hosts):
+    runs = two_hosts("ring", tmp_path, SMALL, {**SMALL, **second})
+    for err, message in zip(finish(*runs, status=2), messages, strict=True):
+        assert f"error: {message}" in err
     assert not list(tmp_path.iterdir())
 
 

@@ -1,5 +1,6 @@
 import io
 import json
+import os
 import re
 import struct
 from pathlib import Path
@@ -16,6 +17,7 @@ from gan_jax.errors import UserError
 from gan_jax.run.progress import ProgressLine
 from gan_jax.run.writers import (
     Board,
+    EvaluationsFile,
     MetricsFile,
     SampleFiles,
     Writers,
@@ -248,6 +250,20 @@ def test_an_output_that_fails_does_not_hold_back_the_others(tmp_path, capsys):
     assert shown.getvalue().count("images/s") == 2
     with pytest.raises(OSError, match="No space"):
         writers.save()
+    writers.close()
+
+
+def test_what_a_checkpoint_follows_is_on_the_disk(tmp_path, monkeypatch):
+    on_disk = []
+    monkeypatch.setattr(os, "fsync", lambda fd: on_disk.append(os.fstat(fd).st_size))
+    files = [MetricsFile(tmp_path / "a"), EvaluationsFile(tmp_path / "b")]
+    writers = Writers(files, Images((5, 5, 1)), columns=2)
+    writers.metrics(RECORD)
+    writers.sync()
+    assert on_disk == [(tmp_path / "a").stat().st_size]  # b has nothing yet
+    writers.evaluation({"step": 300, "fd": 1.0})
+    writers.sync()
+    assert on_disk[1:] == [(tmp_path / name).stat().st_size for name in "ab"]
     writers.close()
 
 
