@@ -6,10 +6,11 @@
 #
 # NAME and ZONE are those of the TPU VM. The last commit is copied there through the
 # bucket. The other arguments are flags of gan_jax.train. The workers find each other.
-# The workdir must be on a file system that all of them share (a Filestore share, or a
-# disk of the only worker). The run continues after this command has ended and logs to
-# ~/gan_jax/log on each worker. SIGTERM, which a preempted VM sends, saves the run; the
-# same command resumes it. Needs gcloud, and rights on the VM and the bucket.
+# The workdir must be on a file system that all of them share; with one worker its own
+# disk will do. The run continues after this command has ended. On each worker it logs to
+# ~/gan_jax/log, and its process is in ~/gan_jax/pid. SIGTERM saves the run; the same
+# command resumes it. Needs gcloud, and rights on the VM and the bucket. docs/tpu.md has
+# the steps before and after.
 set -euo pipefail
 if (($# < 4)); then
   echo "usage: $0 NAME ZONE gs://BUCKET/ARCHIVE.tgz --config=FILE --workdir=/DIR [FLAG...]" >&2
@@ -23,13 +24,22 @@ if [[ " $* " != *" --workdir=/"* ]]; then
 fi
 
 cd "$(dirname "$0")/.."
+if [[ -n $(git status --porcelain) ]]; then
+  echo "warning: changes that are not committed are not copied" >&2
+fi
 git archive --format=tgz HEAD | gcloud storage cp - "$archive"
 code="gan_jax/$(git rev-parse --short HEAD)-$(date +%s)" # not over that of a run
 printf -v flags '%q ' "$@"
+# uv, since the VM's own Python may be older than 3.11 and may lack venv.
 gcloud compute tpus tpu-vm ssh "$name" --zone="$zone" --worker=all --command="
   set -e
   mkdir -p $code && cd $code
   gcloud storage cat $(printf %q "$archive") | tar -xz
-  python3 -m venv env
-  env/bin/pip install --quiet -e . 'jax[tpu]'
-  nohup setsid env/bin/python -m gan_jax.train $flags > ~/gan_jax/log 2>&1 < /dev/null &"
+  PIP_BREAK_SYSTEM_PACKAGES=1 python3 -m pip install --quiet --user uv
+  ~/.local/bin/uv venv --quiet --python '>=3.11' env
+  ~/.local/bin/uv pip install --quiet --python env/bin/python -e . 'jax[tpu]'
+  nohup setsid env/bin/python -m gan_jax.train $flags > ~/gan_jax/log 2>&1 < /dev/null &
+  echo \$! > ~/gan_jax/pid"
+ssh="gcloud compute tpus tpu-vm ssh $name --zone=$zone --worker"
+echo "started; its log: $ssh=0 --command='tail -F gan_jax/log'"
+echo "save and stop: $ssh=all --command='kill \$(cat gan_jax/pid)'"
