@@ -44,6 +44,14 @@ FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 LANGUAGES = ("python", "sh", "text")
 # Programs that are not ours, and how their arguments begin.
 OTHERS = {
+    "gcloud": (
+        "auth login",
+        "compute tpus queued-resources ",
+        "compute tpus tpu-vm ",
+        "config set ",
+        "services enable ",
+        "storage ",
+    ),
     "pip": ("install ", "download "),
     "npm": "install ",
     "pytest": "",

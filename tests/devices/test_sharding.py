@@ -226,6 +226,23 @@ def test_hosts_evaluate_and_agree_on_the_best(tmp_path, two_hosts):
     assert restore.load(path, "best")[1].step == records[-1]
 
 
+# What Slurm tells the process of that number of two, each on one device.
+SLURM = """
+import os, sys
+number, port = sys.argv.pop(), sys.argv.pop()
+os.environ |= {"SLURM_JOB_ID": "7", "SLURM_STEP_NODELIST": "localhost"}
+os.environ |= {"SLURM_NTASKS": "2", "SLURM_PROCID": number, "SLURM_LOCALID": number}
+os.environ |= {"JAX_COORDINATOR_PORT": port}
+"""
+
+
+@pytest.mark.slow
+def test_slurm_says_which_hosts_there_are(tmp_path, spawn, free_port):
+    args = [*arguments("ring", tmp_path, SMALL), free_port]
+    errs = finish(*[spawn(SLURM + TRAIN, *args, i) for i in range(2)])
+    assert "devices: 2 cpu on 2 hosts" in errs[0]
+
+
 @pytest.mark.parametrize(
     ("args", "message"),
     [
