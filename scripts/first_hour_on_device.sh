@@ -47,9 +47,9 @@ stopped() { # waits for a record of a run, and stops it by SIGTERM; it must exit
   "$@" &
   local pid=$! status=0
   trap 'kill $pid' TERM
-  until [[ -s $out/resumed/metrics.jsonl ]] || ! kill -0 $pid; do sleep 0.1; done
-  kill $pid
-  wait $pid || status=$?
+  until [[ -s $out/resumed/metrics.jsonl ]] || ! kill -0 "$pid"; do sleep 0.1; done
+  kill "$pid"
+  wait "$pid" || status=$?
   echo "exit status $status"
   ((status == 143))
 }

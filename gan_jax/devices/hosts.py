@@ -27,6 +27,7 @@ from gan_jax.errors import RollBack, Stopped, UserError, is_full, one_line
 T = TypeVar("T")
 LOST = 5  # the exit status of a host where another one is gone
 SILENCE = 60  # seconds without a sign of life after which a host counts as gone
+_missing = "a host"  # what is known of the one that is gone
 _INT, _POINTER = ctypes.c_int, ctypes.c_void_p
 
 
@@ -82,6 +83,7 @@ def _clear_abort() -> Iterator[None]:
     the process. Python's own handlers would run in the main thread, which may wait for
     that host; this one runs in the thread that aborts.
     """
+    global _missing
     set_handler = ctypes.CDLL(None).signal
     set_handler.argtypes, set_handler.restype = (_INT, _POINTER), _POINTER
     old = set_handler(signal.SIGABRT, ctypes.cast(_on_abort, _POINTER))
@@ -90,13 +92,15 @@ def _clear_abort() -> Iterator[None]:
     finally:
         if jax.process_count() == 1:
             set_handler(signal.SIGABRT, old)
+        if jax.process_count() == 2:
+            _missing = f"host {1 - jax.process_index()}"
 
 
 @ctypes.CFUNCTYPE(None, _INT)
 def _on_abort(number: int) -> None:
     text = (
-        "error: a host of the run is gone, or did not come (see what JAX says above of "
-        "tasks); the same command on all hosts starts or resumes the run\n"
+        f"error: {_missing} of the run is gone or did not come, see what JAX says "
+        "above of tasks; the same command on all hosts starts or resumes the run\n"
     )
     with contextlib.suppress(OSError):
         os.write(2, text.encode())

@@ -45,8 +45,8 @@ if WHERE == "restoring":
 cli.run(train.main)
 """
 LAST = (
-    "error: a host of the run is gone, or did not come (see what JAX says above of "
-    "tasks); the same command on all hosts starts or resumes the run"
+    "error: host {} of the run is gone or did not come, see what JAX says above of "
+    "tasks; the same command on all hosts starts or resumes the run"
 )
 
 
@@ -81,7 +81,7 @@ def test_a_killed_host_ends_the_run_and_nothing_is_lost(tmp_path, pair):
         dead, other = both[victim], both[1 - victim]
         assert dead.status == -signal.SIGKILL, dead.err
         assert other.status == hosts.LOST, other.err
-        assert other.err.splitlines()[-1] == LAST
+        assert other.err.splitlines()[-1] == LAST.format(victim)
         assert seconds < 30  # JAX takes up to 1.5 times the 5 of `SILENCE`
     for path in (tmp_path / "run", tmp_path / "undisturbed"):
         *both, _ = pair(path)
@@ -95,5 +95,5 @@ def test_a_host_that_fails_alone_says_why_and_ends_the_run(tmp_path, pair):
     assert second.status == 1
     assert "LookupError: of this host alone" in second.err.splitlines()
     assert first.status == hosts.LOST
-    assert first.err.splitlines()[-1] == LAST
+    assert first.err.splitlines()[-1] == LAST.format(1)
     assert seconds < 30
