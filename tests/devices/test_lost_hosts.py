@@ -91,9 +91,9 @@ def test_a_killed_host_ends_the_run_and_nothing_is_lost(tmp_path, pair):
 
 @pytest.mark.slow
 def test_a_host_that_fails_alone_says_why_and_ends_the_run(tmp_path, pair):
-    first, second, seconds = pair(tmp_path, 1, "failing")
-    assert second.status == 1
-    assert "LookupError: of this host alone" in second.err.splitlines()
-    assert first.status == hosts.LOST
-    assert first.err.splitlines()[-1] == LAST.format(1)
+    first, second, seconds = pair(tmp_path, 0, "failing")
+    assert first.status == 1
+    assert "LookupError: of this host alone" in first.err.splitlines()
+    assert second.status == hosts.LOST
+    assert second.err.splitlines()[-1] == LAST.format(0)
     assert seconds < 30
