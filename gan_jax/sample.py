@@ -15,6 +15,7 @@ named here too (`--model=FILE`).
 """
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import jax
@@ -29,7 +30,7 @@ from gan_jax.algorithm.gan import GAN
 from gan_jax.algorithm.spaces import Classes, Points
 from gan_jax.data.source import MAX_PIXELS
 from gan_jax.errors import UserError
-from gan_jax.run import exported, pictures, sampling, workdir
+from gan_jax.run import exported, grids, pictures, sampling, workdir
 from gan_jax.run.files import write_file
 from gan_jax.run.restore import load
 
@@ -103,7 +104,8 @@ def main() -> None:
         path, what = _write_folder(gan, examples, condition, seeds)
     else:
         captions = sampling.captions(gan.condition, condition) if CAPTIONS.value else ()
-        path, what = _write_file(gan, examples, columns, frames, captions, state.step)
+        shown = grids.beside(gan, condition), captions
+        path, what = _write_file(gan, examples, columns, frames, shown, state.step)
     one = exported.is_one(Path(WORKDIR.value))
     of = f"step {state.step}" if one else f"step {state.step}, replica {replica}"
     print(f"{path}: {what}, {of}")
@@ -128,7 +130,7 @@ def _layout(
         num = max(1, len(labels)) if VIDEO.value else len(seeds)
     if isinstance(gan.example, Points):
         return np.arange(num or pictures.POINTS) if seeds is None else seeds, 1
-    size = pictures.image_size(gan.example, CAPTIONS.value)
+    size = grids.cell_size(gan, CAPTIONS.value)
     if INTERPOLATE.value:  # the examples of a row share their condition
         turns, columns = sampling.layout(size, num)
         return turns // columns, columns
@@ -184,19 +186,19 @@ def _write_file(
     examples: np.ndarray,
     columns: int,
     frames: int,
-    captions: list[str],
+    shown: tuple[np.ndarray | None, Sequence[str]],
     step: int,
 ) -> tuple[Path, str]:
     space, num = gan.example, len(examples) // frames
     if VIDEO.value:
         path = Path(VIDEO.value)
-        images = pictures.images_of(space, examples, captions)
+        images = pictures.images_of(space, examples, *shown)
         images = images.reshape(frames, num, *images.shape[1:])
         kind = path.suffix[1:]
         write_file(path, pictures.animation(images, columns, kind, FPS.value))
         return path, f"{frames} frames of {_count(num)}"
     path = Path(OUT.value or _default_out(step))
-    found = pictures.files(space, examples[None], columns, captions=captions)
+    found = pictures.files(space, examples[None], columns, *shown)
     write_file(path, found[path.suffix])
     return path, _count(num)
 
@@ -288,7 +290,7 @@ def _check_size(gan: GAN, num: int, frames: int) -> None:
     """
     if OUTDIR.value or isinstance(gan.example, Points):
         return
-    height, width = pictures.image_size(gan.example, CAPTIONS.value)
+    height, width = grids.cell_size(gan, CAPTIONS.value)
     pixels, most = num * frames * height * width, MAX_PIXELS * (8 if frames > 1 else 1)
     if pixels > most:
         what = f"{frames} frames" if frames > 1 else "the grid"

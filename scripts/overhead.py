@@ -14,8 +14,8 @@ from gan_jax.devices import mesh as sharding
 from gan_jax.run import training
 from gan_jax.run.alarms import Alarms
 from gan_jax.run.checkpoint import Checkpoints, Saved
+from gan_jax.run.grids import grid_size
 from gan_jax.run.loop import Loop, Saver
-from gan_jax.run.pictures import grid_size
 from gan_jax.run.progress import ProgressLine
 from gan_jax.run.records import Records
 from gan_jax.run.writers import Board, MetricsFile, SampleFiles, Writers

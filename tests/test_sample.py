@@ -287,7 +287,7 @@ def test_conditions_are_read_for_the_runs_that_have_them(tmp_path, translation):
 @pytest.mark.parametrize(
     ("name", "size"),
     [
-        ("masks", (3 * 8, 2 * 8)),
+        ("masks", (2 * 16, 3 * 8)),
         ("clips", (2 * 24, 3 * 8)),
     ],
 )
@@ -309,3 +309,8 @@ def test_the_command_samples_other_spaces(forks, tmp_path, name, size):
     assert (status, err) == (0, "")
     with Image.open(tmp_path / "x.png") as grid:
         assert grid.size == size
+        pixels = np.asarray(grid)
+    if name == "masks":  # each is to the right of its condition, which is black
+        left, right = np.moveaxis(pixels.reshape(3 * 8, 2, 2, 8, 3), 2, 0)
+        assert not left.any()
+        assert right.any()

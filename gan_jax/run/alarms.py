@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 
 from gan_jax.algorithm.spaces import Classes
 from gan_jax.metrics import classes, modes
-from gan_jax.run.pictures import fixed_values
+from gan_jax.run.grids import fixed_values
 
 _SATURATED = 0.98  # of mean D(x) - mean D(G(z))
 _EARLY = 0.2  # of a run: until then, modes without samples are no alarm

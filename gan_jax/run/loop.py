@@ -16,7 +16,7 @@ from gan_jax.algorithm.gan import GAN
 from gan_jax.algorithm.state import TrainState
 from gan_jax.devices import hosts
 from gan_jax.errors import RollBack, Stopped, one_line
-from gan_jax.run import pictures, programs
+from gan_jax.run import grids, programs
 from gan_jax.run.best import Best
 from gan_jax.run.checkpoint import Checkpoints, Saved
 from gan_jax.run.dumps import Dumper
@@ -108,7 +108,7 @@ class Loop:
         mesh = jax.tree.leaves(shardings)[0].mesh
         train_chunk = self._compiling(programs.train_chunk(shardings), "n")
         sample_grid = self._compiling(programs.sample_grid(mesh), "num")
-        num, _ = pictures.grid_size(self.gan, self.config.replicas)
+        num, _ = grids.grid_size(self.gan, self.config.replicas)
 
         def draw(state: TrainState) -> Array:
             return sample_grid(self.gan, state, num=num, condition=self.conditions)

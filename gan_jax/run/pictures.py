@@ -1,4 +1,4 @@
-"""Pictures of examples: sample grids, plots and animations, by the kind of space."""
+"""Pictures of examples: grids, plots and animations, by the kind of space."""
 
 import functools
 import io
@@ -7,19 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 
-from gan_jax.algorithm.gan import GAN
-from gan_jax.algorithm.spaces import (
-    Classes,
-    Images,
-    Pair,
-    PianoRoll,
-    Points,
-    Space,
-    Video,
-)
+from gan_jax.algorithm.spaces import Images, Pair, PianoRoll, Points, Space, Video
 from gan_jax.errors import printable
 from gan_jax.metrics.arrays import Neighbours
 from gan_jax.run import music, plots
@@ -33,64 +23,7 @@ _CAPTION = 14  # pixels, the height of a caption
 _COLOURS = (1, 3, 4)  # numbers of channels that a PNG can show
 
 
-def fixed_values(source: Any, key: str, num: int) -> np.ndarray:
-    """Returns the same `num` examples, or conditions, of a source at each call.
-
-    They are spread evenly over the source; if it has fewer than `num`, some repeat.
-
-    Args:
-      source: random access to examples, or a density with `sample`.
-      key: "example" or "condition".
-      num: how many.
-
-    Returns:
-      `[num, *shape]`, stored values.
-    """
-    if hasattr(source, "sample"):
-        return np.asarray(_of_density(source, num)[key])
-    indices = np.linspace(0, len(source) - 1, num).astype(int)
-    return np.stack([source[int(i)][key] for i in indices])
-
-
-@functools.partial(jax.jit, static_argnums=(0, 1))
-def _of_density(source: Any, num: int) -> dict[str, jax.Array]:
-    return source.sample(jax.random.key(0), num)
-
-
-def fixed_points(gan: GAN, source: Any) -> np.ndarray | None:
-    """Returns the data that a run's points are drawn over; None of other examples."""
-    if not isinstance(gan.example, Points):
-        return None
-    return fixed_values(source, "example", POINTS)
-
-
-def fixed_conditions(gan: GAN, source: Any, num: int) -> np.ndarray | None:
-    """Returns the conditions of a sample grid, the same throughout a run.
-
-    Args:
-      gan: the static half.
-      source: of the data.
-      num: how many.
-
-    Returns:
-      `[num, *shape]`, stored values; None for a GAN that needs none or that draws
-      each class in turn.
-    """
-    if gan.condition is None or isinstance(gan.condition, Classes):
-        return None
-    return fixed_values(source, "condition", num)
-
-
-# --- The size of a sample grid ------------------------------------------------------
-
-
-def grid_size(gan: GAN, replicas: int) -> tuple[int, int]:
-    """Returns how many examples of each replica a run's grid shows, and in a row."""
-    if isinstance(gan.example, Points):
-        return POINTS, 1
-    num_classes = gan.condition.num_classes if isinstance(gan.condition, Classes) else 0
-    num, columns = square_grid(image_size(gan.example), num_classes)
-    return num if replicas == 1 else columns, columns
+# --- The size of a grid --------------------------------------------------------------
 
 
 def square_grid(
@@ -210,11 +143,36 @@ def _as_bytes(values: np.ndarray) -> np.ndarray:
 
 
 def images_of(
-    space: Space, examples: np.ndarray, captions: Sequence[str] = ()
+    space: Space,
+    examples: np.ndarray,
+    left: np.ndarray | None = None,
+    captions: Sequence[str] = (),
 ) -> np.ndarray:
-    """Returns `as_images`, with a caption below each image if there are any."""
+    """Returns `as_images` with what stands beside and below each image.
+
+    Args:
+      space: of the examples.
+      examples: `[num, *shape]`, stored values.
+      left: `[n, height, width', channels']`, images to the left of the first `n`
+        examples, of the next `n`, and so on.
+      captions: one for each example.
+    """
     images = as_images(space, examples)
+    if left is not None:
+        left = np.tile(left, (len(images) // len(left), 1, 1, 1))
+        channels = max(left.shape[-1], images.shape[-1])
+        both = [_in_colours(part, channels) for part in (left, images)]
+        images = np.concatenate(both, 2)
     return with_captions(images, captions) if captions else images
+
+
+def _in_colours(images: np.ndarray, channels: int) -> np.ndarray:
+    """Returns images with more channels: grey ones as colours, then as opaque ones."""
+    if images.shape[-1] == channels:
+        return images
+    colours = np.broadcast_to(images, (*images.shape[:-1], 3))
+    fill = [(0, 0)] * 3 + [(0, channels - 3)]
+    return np.pad(colours, fill, constant_values=255)
 
 
 def with_captions(images: np.ndarray, captions: Sequence[str]) -> np.ndarray:
@@ -261,11 +219,12 @@ def png(
       examples: `[replicas, num, *shape]`, stored values; the rows of one replica follow
         those of another, and each replica has its own plots.
       columns: examples in a row of the grid.
-      data: `[num, *shape]` real examples, which points are drawn over; they set the
-        axes of their plots.
+      data: of points, `[num, *shape]` real ones, which they are drawn over; they set
+        the axes of the plots. Of all else, `[num, height, width', channels']` images
+        to the left of the examples of each replica.
       captions: of the images, one for each; none by default.
     """
-    images = images_of(space, examples.reshape(-1, *space.shape), captions)
+    images = images_of(space, examples.reshape(-1, *space.shape), data, captions)
     buffer = io.BytesIO()
     picture(tile(images, columns)).save(buffer, "png", optimize=True)
     return buffer.getvalue()
@@ -376,9 +335,15 @@ def animation(images: np.ndarray, columns: int, kind: str, fps: float) -> bytes:
     return buffer.getvalue()
 
 
-def save(path: Path, space: Space, examples: np.ndarray, columns: int) -> None:
+def save(
+    path: Path,
+    space: Space,
+    examples: np.ndarray,
+    columns: int,
+    data: np.ndarray | None = None,
+) -> None:
     """Writes the `files` of examples: `path` with each suffix."""
-    for suffix, content in files(space, examples, columns).items():
+    for suffix, content in files(space, examples, columns, data).items():
         write_file(path.with_suffix(suffix), content)
 
 

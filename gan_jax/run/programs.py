@@ -15,7 +15,7 @@ from gan_jax.algorithm.spaces import Classes
 from gan_jax.algorithm.state import TrainState
 from gan_jax.data import feed
 from gan_jax.devices import mesh as devices
-from gan_jax.run import pictures
+from gan_jax.run import grids
 
 EVALUATED = 250  # examples that an evaluation makes at once
 
@@ -88,7 +88,7 @@ def lowered(
     state = devices.placed(shapes, shardings)
     n = chunk_length(config, 0)
     drawn = feed.planned(source, config, state.key, n, mesh)
-    num, _ = pictures.grid_size(gan, config.replicas)
+    num, _ = grids.grid_size(gan, config.replicas)
     latents = jax.ShapeDtypeStruct((EVALUATED, gan.latent.size), jnp.float32)
     conditions = _conditions(gan, num, classes=False)
     told = _conditions(gan, EVALUATED, classes=True)

@@ -29,7 +29,7 @@ from gan_jax.devices import hosts
 from gan_jax.devices import mesh as devices
 from gan_jax.diagnostics import advice
 from gan_jax.errors import RollBack, Stopped, one_line
-from gan_jax.run import pictures, programs, workdir
+from gan_jax.run import grids, pictures, programs, workdir
 from gan_jax.run import start as run_start
 from gan_jax.run.alarms import Alarms
 from gan_jax.run.best import Best
@@ -192,12 +192,13 @@ def announce(run: Run, saved: Saved) -> None:
 
 def draw_real(run: Run) -> None:
     """Writes `real.png`: real examples, laid out as the samples of one seed are."""
-    num, columns = pictures.grid_size(run.gan, replicas=1)
+    gan, (num, columns) = run.gan, grids.grid_size(run.gan, replicas=1)
     try:
-        examples = pictures.fixed_values(run.source, "example", num)[None]
+        examples = grids.fixed_values(run.source, "example", num)[None]
+        left = grids.beside(gan, grids.fixed_conditions(gan, run.source, num))
         if hosts.is_first():
             file = run.path / "real.png"
-            pictures.save(file, run.gan.example, examples, columns)
+            pictures.save(file, gan.example, examples, columns, left)
     except Exception as error:  # no picture is worth the run
         hosts.say(f"cannot draw real.png ({one_line(error)})")
 
@@ -206,7 +207,7 @@ def warn(run: Run, state: TrainState) -> None:
     """Prints what is known to be wrong with the experiment."""
     own_loss = any(names.is_code(n) for n, _ in names.parse_calls(run.config.loss))
     found = advice.warnings(run.gan, state.d.stats, own_loss)
-    points = pictures.fixed_points(run.gan, run.source)
+    points = grids.fixed_points(run.gan, run.source)
     for line in found + ([] if points is None else advice.of_points(points)):
         hosts.say(f"warning: {line}")
 
@@ -263,14 +264,15 @@ def _train_on(
     # A copy of the keys, since the state's own arrays are donated to the steps.
     keys = devices.copy_of_key(saved.state.key)
     feed = open_feed(source, config, keys, saved.step, run.mesh)
-    num, columns = pictures.grid_size(gan, config.replicas)
+    num, columns = grids.grid_size(gan, config.replicas)
+    conditions = grids.fixed_conditions(gan, source, num)
     alarms = Alarms(config, source, carried.get("counts"))
     dumper = Dumper(run.path / "guard", run.description, config.replicas)
     outputs = _outputs(run, saved.step) if hosts.is_first() else []
-    points = pictures.fixed_points(gan, source)
+    data = grids.shown_with(gan, source, conditions)
     criterion = run.evaluator.criterion if run.evaluator else None
     with (
-        contextlib.closing(Writers(outputs, gan.example, columns, points)) as writers,
+        contextlib.closing(Writers(outputs, gan.example, columns, data)) as writers,
         # A state more must fit, since the run needs the room for its next checkpoint.
         contextlib.closing(Checkpoints(run.path / BEST, keep=1, spare=1)) as folder,
     ):
@@ -278,7 +280,6 @@ def _train_on(
             config, writers, alarms, source.info.name, carried.get("window")
         )
         saver = Saver(checkpoints, records)
-        conditions = pictures.fixed_conditions(gan, source, num)
         how = {"conditions": conditions, "evaluator": run.evaluator}
         how["best"] = Best(folder, criterion) if criterion else None
         loop = Loop(gan, config, feed, saver, records, dumper, **how)

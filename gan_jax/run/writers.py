@@ -55,7 +55,7 @@ class Writers:
       outputs: none on the hosts that write nothing.
       space: of the examples.
       columns: examples in a row of a sample grid.
-      data: `[num, *shape]` real examples, see `pictures.files`.
+      data: what the examples are shown with, see `pictures.files`.
     """
 
     def __init__(

@@ -6,9 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gan_jax import build
 from gan_jax.algorithm.spaces import (
-    Classes,
     Images,
     Pair,
     PianoRoll,
@@ -16,7 +14,6 @@ from gan_jax.algorithm.spaces import (
     Space,
     Video,
 )
-from gan_jax.data.source import Info, InMemory
 from gan_jax.metrics.arrays import Neighbours
 from gan_jax.run import pictures, plots
 from gan_jax.run.writers import Output, Writers
@@ -200,23 +197,6 @@ def test_a_picture_that_cannot_be_drawn_is_logged_and_the_run_goes_on(capsys):
 # --- Sizes and captions -------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("example", "condition", "one", "several"),
-    [
-        (Images((8, 8, 1)), None, (64, 8), (8, 8)),
-        (Images((8, 8, 1)), Classes(2), (64, 8), (8, 8)),
-        (Images((8, 8, 1)), Classes(3), (81, 9), (9, 9)),
-        (Images((8, 8, 1)), Classes(10), (100, 10), (10, 10)),
-        (Images((8, 8, 1)), Classes(100), (100, 10), (10, 10)),
-        (Points((2,)), None, (2500, 1), (2500, 1)),
-    ],
-)
-def test_the_size_of_a_sample_grid(example, condition, one, several):
-    gan = build(example, condition, model="mlp", width=4)
-    assert pictures.grid_size(gan, 1) == one
-    assert pictures.grid_size(gan, 3) == several
-
-
 @pytest.mark.parametrize("num", [None, 25, 64, 100, 1000])
 @pytest.mark.parametrize(
     "size", [(28, 28), (64, 128), (64, 1024), (88, 64), (300, 200), (1, 7)]
@@ -291,15 +271,3 @@ def test_clips_have_a_film_in_which_all_run_at_the_same_time():
         film.load()
         wanted = pictures.tile(clips[:, time], columns)[..., 0]
         np.testing.assert_array_equal(np.asarray(film.convert("L")), wanted)
-
-
-def test_fixed_conditions_are_spread_over_the_source():
-    space = Images((4, 4, 1))
-    examples = stored(space, 10)
-    info = Info(
-        name="x", example=space, condition=space, num_examples=10, fingerprint=""
-    )
-    source = InMemory(info, examples, examples[::-1])
-    got = pictures.fixed_values(source, "condition", 4)
-    np.testing.assert_array_equal(got, examples[::-1][[0, 3, 6, 9]])
-    assert len(pictures.fixed_values(source, "example", 30)) == 30

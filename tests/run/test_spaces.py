@@ -72,13 +72,19 @@ def test_is_sampled_and_shown(run, tmp_path):
     samples = draw(gan, state, jax.random.key(0), 3, condition)
     assert samples.shape == (3, *gan.example.shape)
     assert samples.dtype == np.uint8
-    # 5 clips of 3 frames, 4 of 4 frames of twice the size, 6 pairs, or 8 images in a
-    # row, and as many rows of 8 pixels.
-    images = {"clips": 5 * 3, "digits": 4 * 4 * 2, "pairs": 6 * 2, "masks": 8}[name]
-    with Image.open(path / "samples" / "000004.png") as grid:
-        pixels = np.asarray(grid)
-        assert pixels.shape == (images * 8, images * 8)
-    assert pixels.std() > 0
+    # 5 clips of 3 frames, 4 of 4 frames of twice the size; 4 pairs beside theirs, or 6
+    # images beside what they are made from: in a row, and as many rows of 8 pixels.
+    images = {"clips": 5 * 3, "digits": 4 * 4 * 2, "pairs": 4 * 4, "masks": 6 * 2}[name]
+    grid, real = (
+        np.asarray(Image.open(path / file)).reshape(images * 8, images * 8, -1)
+        for file in ("samples/000004.png", "real.png")
+    )
+    assert grid.std() > 0
+    if name in ("pairs", "masks"):  # what is translated is the same in both
+        cell = {"pairs": 8 * 4, "masks": 8 * 2}[name]
+        same = (grid == real).reshape(images * 8, -1, cell, grid.shape[-1])
+        assert same[:, :, : cell // 2].all()
+        assert not same[:, :, cell // 2 :].all()
 
 
 @pytest.mark.slow
