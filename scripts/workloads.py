@@ -6,13 +6,14 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
-from gan_jax import Images, Points, build
+from gan_jax import Images, Pair, Points, build
 from gan_jax.algorithm.replicas import root_keys
 from gan_jax.data import toy
 from gan_jax.data.feed import Drawn
 
-# The networks of the DCGAN paper and its 28x28 form, an MLP on eight Gaussians, and
-# SNGAN's ResNet. Adam(2e-4, b1=0.5, b2=0.999), non-saturating loss by default.
+# The networks of the DCGAN paper and its 28x28 form, an MLP on eight Gaussians, SNGAN's
+# ResNet, and two translators of images. Adam(2e-4, b1=0.5, b2=0.999), non-saturating
+# loss by default.
 WORKLOADS = {
     "mlp_ring": {
         "example": Points((2,)),
@@ -36,14 +37,38 @@ WORKLOADS = {
         "loss": "hinge",
         "batch_size": 32,
     },
+    "pix2pix64": {
+        "example": Images((64, 64, 3)),
+        "condition": Images((64, 64, 3)),
+        "model": "pix2pix",
+        "latent_size": 0,
+        "penalties": "reconstruction(weight=100)",
+        "discriminator": "receptive_field=34",
+        "batch_size": 8,
+    },
+    "cyclegan64": {
+        "example": Pair((2, 64, 64, 3)),
+        "condition": Pair((2, 64, 64, 3)),
+        "model": "cyclegan",
+        "latent_size": 0,
+        "loss": "least_squares",
+        "penalties": "cycle(weight=5), identity(weight=2.5)",
+        "generator": "blocks=6",
+        "discriminator": "receptive_field=34",
+        "batch_size": 1,
+    },
 }
 
 
 @flax.struct.dataclass
 class OneBatch:
-    """A feed that gives the same batch in every step."""
+    """A feed that gives the same batch in every step.
 
-    examples: jax.Array
+    Attributes:
+      arrays: leaves `[batch, ...]` by their names.
+    """
+
+    arrays: dict[str, jax.Array]
 
     axes = None
 
@@ -53,18 +78,24 @@ class OneBatch:
 
     def batch(self, drawn: jax.Array) -> dict[str, jax.Array]:
         """Returns the batch."""
-        return {"example": self.examples}
+        return self.arrays
 
 
 def setup(name: str, replicas: int = 1):
-    """Returns a workload's GAN, its feed, and the root keys `[replicas]`."""
+    """Returns a workload's GAN, its feed, and the root keys `[replicas]`.
+
+    A condition, where there is one, is the example itself, as CycleGAN has it.
+    """
     settings = dict(WORKLOADS[name])
     size = settings.pop("batch_size")
     gan, keys = build(**settings), root_keys(0, replicas)
     if isinstance(gan.example, Points):
         return gan, Drawn(keys, toy.ring(), size), keys
     examples = jax.random.normal(jax.random.key(0), (size, *gan.example.shape))
-    return gan, OneBatch(examples), keys
+    arrays = {"example": examples}
+    if gan.condition is not None:
+        arrays["condition"] = examples
+    return gan, OneBatch(arrays), keys
 
 
 def compiled(function, gan, state, fed):

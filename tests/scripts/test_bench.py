@@ -1,6 +1,7 @@
 import functools
 import importlib.util
 import json
+import math
 from pathlib import Path
 
 import jax
@@ -81,6 +82,25 @@ def test_replicas_of_any_workload_can_be_trained(num, monkeypatch):
         after, metrics = jax.eval_shape(chunk, state, feed)
         assert jax.tree.map(jnp.shape, after) == jax.tree.map(jnp.shape, state)
         assert {m.shape for m in metrics.values()} == {(3, num)}
+
+
+def test_peers_have_as_many_parameters(monkeypatch):
+    torch = pytest.importorskip("torch")
+    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
+    import peer_torch
+    from workloads import WORKLOADS, setup
+
+    assert peer_torch.WORKLOADS.keys() == WORKLOADS.keys()
+    for name, workload in peer_torch.WORKLOADS.items():
+        gan, _, keys = setup(name)
+        state = jax.eval_shape(functools.partial(replicas.init_state, gan), keys)
+        ours = [
+            sum(math.prod(x.shape) for x in jax.tree.leaves(player.params))
+            for player in (state.g, state.d)
+        ]
+        with torch.device("meta"):
+            nets = workload["nets"]()
+        assert [sum(p.numel() for p in net.parameters()) for net in nets] == ours
 
 
 @pytest.mark.slow
