@@ -158,6 +158,14 @@ GAMES = {
         "image_size": 16,
         "discriminator": "frames=2",
     },
+    "rolls": {
+        "data.source": "midi",
+        "data.name": "chorales(bars=1, beat=2)",
+        "model": "musegan",
+        "width": 2,
+        "latent_size": 16,
+        "penalties": "",
+    },
     "pairs": {
         "data.source": f"{__file__}:pairs",
         "model": f"{__file__}:pair_model",

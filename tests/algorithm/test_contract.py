@@ -43,12 +43,8 @@ def moves(before, after):
     return all((a != b).any() for a, b in zip(*pairs, strict=True))
 
 
-LONG = (
-    "classes",
-    "digits",
-    "masks",
-    "pairs",
-)  # of which tests/run/test_spaces.py trains one
+# Of which tests/run/test_spaces.py or test_applications.py trains one.
+LONG = ("classes", "digits", "masks", "pairs", "rolls")
 
 
 @pytest.mark.parametrize(

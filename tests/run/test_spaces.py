@@ -27,10 +27,7 @@ def model_of(name):
     return model if is_code(model) else None
 
 
-SLOW = pytest.param("digits", marks=pytest.mark.slow)
-
-
-@pytest.fixture(scope="module", params=["clips", SLOW, "pairs", "masks"])
+@pytest.fixture(scope="module", params=["clips", "pairs", "masks"])
 def run(request, tmp_path_factory):
     """A run of a game that is neither of points nor of classes, never stopped."""
     path = tmp_path_factory.mktemp(request.param) / "run"
@@ -72,9 +69,9 @@ def test_is_sampled_and_shown(run, tmp_path):
     samples = draw(gan, state, jax.random.key(0), 3, condition)
     assert samples.shape == (3, *gan.example.shape)
     assert samples.dtype == np.uint8
-    # 5 clips of 3 frames, 4 of 4 frames of twice the size; 4 pairs beside theirs, or 6
-    # images beside what they are made from: in a row, and as many rows of 8 pixels.
-    images = {"clips": 5 * 3, "digits": 4 * 4 * 2, "pairs": 4 * 4, "masks": 6 * 2}[name]
+    # 5 clips of 3 frames, 4 pairs beside theirs, or 6 images beside what they are made
+    # from: in a row, and as many rows of 8 pixels.
+    images = {"clips": 5 * 3, "pairs": 4 * 4, "masks": 6 * 2}[name]
     grid, real = (
         np.asarray(Image.open(path / file)).reshape(images * 8, images * 8, -1)
         for file in ("samples/000004.png", "real.png")
@@ -88,7 +85,7 @@ def test_is_sampled_and_shown(run, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["clips", "digits", "masks"])
+@pytest.mark.parametrize("name", ["clips", "masks"])
 def test_the_guard_dumps_and_replays_the_step(name, tmp_path):
     loss = tmp_path / "loss.py"
     loss.write_text(
