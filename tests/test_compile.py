@@ -4,13 +4,16 @@ import importlib.util
 import json
 import math
 import os
+import re
 import subprocess
 import sys
 
 import pytest
+from target_tables import ROWS
 
 from gan_jax.compile import largest
 from gan_jax.errors import UserError
+from gan_jax.targets.target import find
 
 CONFIG = "--config=configs/mnist.py"
 
@@ -120,6 +123,46 @@ def test_a_run_compiles_for_eight_devices(target):
     # 64 samples: a dense layer, and two transposed convolutions of 4x4 by 2.
     of_one = 100 * 49 * 16 + 16 * 8 * taps(14) ** 2 + 8 * 1 * taps(28) ** 2
     assert draw["gflop"] == pytest.approx(64 * 2 * of_one / 1e9, abs=1e-3)
+
+
+TERMS = {
+    "r1": ("--config.penalties=r1",),
+    "gradient_penalty": (
+        "--config.penalties=gradient_penalty",
+        "--config.loss=wasserstein",
+        '--config.discriminator=norm="none"',
+    ),
+    "unrolled": ("--config.step=unrolled(k=2)",),
+    "ada": ("--config.augment=ada",),
+    "replicas": ("--config.replicas=8", "--batch=32"),
+    "fsdp": ("--config.sharding=fsdp",),
+    "accumulate": ("--config.accumulate=4",),
+    "bfloat16": ("--precision=bfloat16",),
+}
+FULL = {name: (row.config, row.batch, row.flags) for name, row in ROWS.items()}
+FULL |= {name: ("folder", 32, ("--example=64x64x3", *x)) for name, x in TERMS.items()}
+
+
+@pytest.mark.compilers
+@pytest.mark.parametrize("slices", [1, 2])
+@pytest.mark.parametrize("target", ["h100", "h100x8", "v5e:2x4"])
+@pytest.mark.parametrize("name", FULL)
+def test_every_config_compiles_at_full_size(name, target, slices):
+    if not has(package := NEEDS[target[:4].rstrip(":x")]):
+        pytest.skip(f"{package} is not installed")
+    if slices > 1 and package != "libtpu":
+        pytest.skip("slices are of TPUs")
+    config, batch, flags = FULL[name]
+    whole = batch * find(target, slices).size
+    found = compiled(
+        "--config=configs/" + re.sub("(:|$)", r".py\1", config, count=1),
+        *(f"--target={target}", f"--slices={slices}", f"--batch={whole}"),
+        "--programs=train",
+        *flags,
+    )
+    train = found["programs"]["train"]
+    assert train["peak_mib"] > 0
+    assert bool(train["collectives"]) == (target != "h100" and name != "replicas")
 
 
 def taps(size):

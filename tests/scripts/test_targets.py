@@ -1,0 +1,58 @@
+"""The tables of what configs need on GPUs and TPUs."""
+
+import json
+from pathlib import Path
+
+import pytest
+from target_tables import ROWS, tables
+
+ROOT = Path(__file__).parents[2]
+
+
+def result(batch, peak, **more):
+    train = {"peak_mib": peak, "gflop": 12.3, "gbyte": 0.4567, "roofline_ms": 0.25}
+    train |= {"collectives": {"all-reduce": 3.0}, "collectives_mb": {"all-reduce": 1.5}}
+    train |= {"limit": "memory"}
+    about = {"row": "mnist", "target": "h100x8", "slices": 1, "precision": "float32"}
+    about |= {"batch_size": batch, "images_per_s": 4096000}
+    return about | {"programs": {"train": train}} | more
+
+
+def test_every_config_has_a_row():
+    rows = {row.config.partition(":")[0] for row in ROWS.values()}
+    # A grid of Gaussians costs what a ring does.
+    assert {file.stem for file in (ROOT / "configs").glob("*.py")} == rows | {"grid"}
+
+
+@pytest.fixture
+def written(tmp_path):
+    def of(*results):
+        for i, about in enumerate(results):
+            (tmp_path / f"{i}.json").write_text(json.dumps(about))
+        return tables(tmp_path)
+
+    return of
+
+
+def test_the_batch_that_fits_is_on_the_line_through_two(written):
+    # An H100 lets a program have 60,781 MiB: 1,024 + (60,781 - 1,781) / 10 = 6,924.
+    (table,) = written(result(1024, 1781.0), result(2048, 12021.0))
+    row = "| `mnist` | 1,024 | 1,781 | 12.3, 0.457 | 3, 1.5 | 0.25 | memory "
+    assert f"{row}| 4,096,000 | 6,900 |" in table
+    assert table.startswith("**h100x8**")
+
+
+def test_what_does_not_compile_says_why(written):
+    about = result(1024, 1.0, error="error: it does not fit")
+    (table,) = written(about, result(4, 1.0, target="v5e:2x4", slices=2))[:1]
+    assert "| `mnist` | 1,024 | error: it does not fit |" in table
+
+
+def test_slices_have_a_table_of_their_own(written):
+    one = result(64, 100.0, target="v5e:2x4")
+    found = written(one, one | {"slices": 2})
+    assert [table.splitlines()[0] for table in found] == [
+        "**v5e:2x4**",
+        "**2 slices of v5e:2x4**",
+    ]
+    assert all("| less than twice |" in table for table in found)
