@@ -32,7 +32,7 @@ from absl import flags
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from gan_jax import cli
+from gan_jax import cli, data
 from gan_jax import config as config_lib
 from gan_jax.algorithm.gan import GAN
 from gan_jax.algorithm.spaces import Classes, Images, Pair
@@ -158,13 +158,17 @@ def _assembled(config: ConfigDict, mesh: Mesh) -> tuple[Any, GAN]:
     Raises:
       UserError: they cannot be used, or do not fit.
     """
-    source = None
-    if EXAMPLE.value:
-        if not re.fullmatch(r"[1-9]\d*(x[1-9]\d*)*", EXAMPLE.value):
-            raise UserError(f"--example={EXAMPLE.value}: write the shape as 64x64x3")
-        shape = tuple(int(n) for n in EXAMPLE.value.split("x"))
-        source = SimpleNamespace(info=_info(config, shape))
-    return assembled(config, mesh, source)
+    if not EXAMPLE.value:
+        try:
+            source = data.load(config)
+        except UserError as error:
+            hint = "; or give the shape of an image, --example=64x64x3, and no data"
+            raise UserError(f"{error}{hint}") from error
+        return assembled(config, mesh, source)
+    if not re.fullmatch(r"[1-9]\d*(x[1-9]\d*)*", EXAMPLE.value):
+        raise UserError(f"--example={EXAMPLE.value}: write the shape as 64x64x3")
+    shape = tuple(int(n) for n in EXAMPLE.value.split("x"))
+    return assembled(config, mesh, SimpleNamespace(info=_info(config, shape)))
 
 
 def _info(config: ConfigDict, shape: tuple[int, ...]) -> Info:

@@ -37,6 +37,7 @@ class Chip:
       fast: bytes/s of one device in one direction, to its host or slice.
       slow: the same, to other hosts or slices.
       per_host: devices.
+      most: chips of a TPU slice.
       peak: FLOP/s of matrix products by the type of their operands.
       xla: XLA's description of a GPU.
       options: of a TPU's topology.
@@ -53,6 +54,7 @@ class Chip:
     peak: Mapping[str, float]
     xla: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    most: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -152,7 +154,10 @@ def find(name: str, slices: int = 1) -> Target:
         raise UserError(f"--target={name}: write {how}")
     if gpu and slices > 1:
         raise UserError(f"--slices={slices}: these are of TPUs; write {kind}x16, ...")
-    shape = _hosts(name, int(found[1] or 1), chip) if gpu else _torus(found[1])
+    if gpu:
+        shape = _hosts(name, int(found[1] or 1), chip)
+    else:
+        shape = _torus(name, found[1], chip)
     return Target(name, chip, shape, slices)
 
 
@@ -165,8 +170,11 @@ def _hosts(name: str, num: int, chip: Chip) -> tuple[int, int]:
     return num // per_host, per_host
 
 
-def _torus(text: str) -> tuple[int, ...]:
-    return tuple(int(n) for n in text.split("x"))
+def _torus(name: str, text: str, chip: Chip) -> tuple[int, ...]:
+    shape = tuple(int(n) for n in text.split("x"))
+    if math.prod(shape) > chip.most:
+        raise UserError(f"--target={name}: a slice has at most {chip.most:,} chips")
+    return shape
 
 
 def _bounds(shape: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
@@ -187,6 +195,7 @@ def _for_gpu() -> None:
 def _for_tpu() -> None:
     """Sets what libtpu reads from the environment; any TPU VM's will do."""
     os.environ |= {
+        "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",  # there is no device to share
         "TPU_SKIP_MDS_QUERY": "1",
         "TPU_ACCELERATOR_TYPE": "v5litepod-8",
         "TPU_WORKER_HOSTNAMES": "localhost",

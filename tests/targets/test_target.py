@@ -38,6 +38,7 @@ def test_a_name_says_how_many_there_are(name, slices, shape, size, near):
         ("v5e", 1, "write v5e:2x4, the shape of the slice"),
         ("v5ex8", 1, "write v5e:2x4, the shape of the slice"),
         ("v5e:2x", 1, "write v5e:2x4, the shape of the slice"),
+        ("v5e:32x16", 1, "a slice has at most 256 chips"),
         ("h100x8", 2, "--slices=2: these are of TPUs; write h100x16"),
     ],
 )
