@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
+from jax.sharding import PartitionSpec
 
 from gan_jax.algorithm import chunks, players, steps
 from gan_jax.algorithm.gan import GAN
@@ -142,7 +143,11 @@ def replica(tree: Any, i: int) -> Any:
 def _over_replicas(
     function: Callable, axes: tuple, num: int, out_axes: int | tuple = 0
 ) -> Callable:
-    """Returns a function over `num` replicas: mapped, or for one run applied plainly.
+    """Returns a function over `num` replicas: of each device those that it has.
+
+    A device maps the function over its own replicas, or applies it plainly to its only
+    one. Left to the compiler, the convolutions of replicas would be one of many groups,
+    which it cannot split over devices.
 
     Args:
       function: of one replica.
@@ -150,16 +155,38 @@ def _over_replicas(
       num: how many replicas there are.
       out_axes: of the replicas in what the function returns, as for `jax.vmap`.
     """
-    if num > 1:
-        name = mesh.REPLICA
-        return jax.vmap(function, axes, out_axes, axis_size=num, spmd_axis_name=name)
+    rows = jax.sharding.get_abstract_mesh().shape.get(mesh.REPLICA, 1)
+    own = num // rows
+    if own == 1:
 
-    def alone(*args):
-        plain = [_without_axis(axis, arg) for axis, arg in zip(axes, args, strict=True)]
-        returned = function(*plain)
-        return jax.tree.map(_with_axis, out_axes, returned)
+        def on_device(*args):
+            plain = [_without_axis(*both) for both in zip(axes, args, strict=True)]
+            return jax.tree.map(_with_axis, out_axes, function(*plain))
 
-    return alone
+    else:
+        on_device = jax.vmap(function, axes, out_axes, axis_size=own)
+    if rows == 1:
+        return on_device
+    return jax.shard_map(
+        on_device,
+        in_specs=_split(axes),
+        out_specs=_split(out_axes),
+        axis_names={mesh.REPLICA},
+        check_vma=False,
+    )
+
+
+def _split(axes):
+    """Returns how arrays with these axes of replicas are split over the devices."""
+
+    def spec(axis):
+        return PartitionSpec(*[None] * axis, mesh.REPLICA)
+
+    return jax.tree.map(
+        lambda axis: PartitionSpec() if axis is None else spec(axis),
+        axes,
+        is_leaf=lambda axis: axis is None,
+    )
 
 
 def _without_axis(axes, tree):

@@ -101,6 +101,39 @@ def test_other_devices_resume(tmp_path, train):
     assert_same_numbers(tmp_path / "more", tmp_path / "one")
 
 
+# What a step costs each device: of one replica on one, and of four replicas on four.
+SEEDS = """
+import json
+import jax
+import gan_jax
+from gan_jax import config as config_lib
+from gan_jax.devices import mesh as devices
+from gan_jax.run import programs, training
+from gan_jax.targets.hlo import Program
+
+config = config_lib.default()
+config.data.source, config.image_size, config.width = "packaged", 16, 4
+config.batch_size, config.penalties = 8, "r1(every=2)"
+for num in (1, 4):
+    config.replicas = num
+    mesh = devices.make_mesh(num, replicas=num)
+    source, gan = training.assembled(config, mesh)
+    with jax.set_mesh(mesh):
+        program = programs.lowered(config, source, gan, mesh)["train"]().compile()
+    costs = Program(program.as_text()).costs()
+    often = [c.collective for c in costs if c.collective and c.times > 1]
+    print(json.dumps([sum(c.times * c.flops for c in costs), often]))
+"""
+
+
+def test_replicas_on_devices_of_their_own_exchange_nothing(spawn):
+    run = spawn(SEEDS, devices=4)
+    finish(run)
+    (one, none), (four, exchanged) = map(json.loads, run.out.splitlines())
+    assert one == four > 0
+    assert none == exchanged == []
+
+
 # Saves a state from each layout, and reads each of them into each layout. A line says
 # whether it is the same to the last bit, and how many of its arrays are split.
 MOVES = """
