@@ -4,9 +4,10 @@
 
 DIR holds NIfTI files or DICOM series of heads. No scan is part of the package: `python
 scripts/prepare_mri.py` says how to get some that are open, and makes DIR of them. On
-them the first heads appear at step 400, and 1,280 of the 2,400 steps took 226 seconds
-of CPU time and 1.1 GB on a busy machine with 2 cores; it was not run further. Expect
-D(x) near 0.53 and V near -1.32 there: the augmentation keeps D close to chance.
+them the 2,400 steps took 389 s of processor time and 1.5 GB, 10 minutes on a busy
+machine with 2 cores. The first heads appear at step 400; skulls, eyes and folds are
+right at the end. Expect D(x) near 0.52 and V near -1.35: the augmentation keeps D close
+to chance.
 
 The samples show the few patients trained on: docs/medical.md has the measures of that,
 to be read before a generator is shared. `configs/mri.py:128` and `:256` are larger, for
