@@ -9,8 +9,10 @@ gan_jax.evaluate --workdir=DIR --split=test --metrics=paired).
 `configs/pix2pix.py:emoji` translates pairs of 64x64 in --config.data.data_dir=DIR, such
 as those of scripts/prepare_emoji.py: 224 s of processor time, an L1 of 0.148 on the
 test pairs and 0.174 of the input. Colours and shapes are right there, details are not.
-`configs/pix2pix.py:maps` is for scripts/prepare_maps.py, and `configs/pix2pix.py:256`
-has the sizes of the paper, for a GPU; neither was run to its end.
+`configs/pix2pix.py:maps` is for scripts/prepare_maps.py: 146 s, an L1 of 0.065, and
+0.376 of the input. Sea and coasts are right there, and land is blurred.
+`configs/pix2pix.py:256` has the sizes of the paper, for a GPU, and was not run to its
+end.
 """
 
 from gan_jax import config as config_lib
