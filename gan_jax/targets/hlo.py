@@ -33,7 +33,8 @@ _NAME = re.compile(r"%([\w.\-]+)")
 _FREE = {
     *("parameter", "constant", "tuple", "get-tuple-element", "bitcast", "after-all"),
     *("partition-id", "replica-id", "iota", "opt-barrier", "recv"),
-    *("ConcatBitcast", "AllocateBuffer"),
+    # Of a TPU: they are about where arrays are, or write the padding of one.
+    *("ConcatBitcast", "AllocateBuffer", "SliceId", "ZeroCrop"),
 }
 BETWEEN_SLICES = "between-slices"
 _COLLECTIVES = (
@@ -76,6 +77,11 @@ class Tensor(NamedTuple):
             sizes[i] = -(-sizes[i] // n) * n
         return self._bytes(sizes)
 
+    @property
+    def size(self) -> float:
+        """Bytes without padding, wherever it is."""
+        return self._replace(layout="").useful
+
     def _bytes(self, sizes: Iterable[int]) -> float:
         bits = re.search(r"\d+", self.dtype)
         bits = {"pred": 8, "token": 0}.get(self.dtype) or int(bits[0] if bits else 0)
@@ -113,7 +119,8 @@ class Cost(NamedTuple):
       moved: bytes read and written, in one run.
       useful: the same without the padding of layouts.
       collective: of what kind; '' for none.
-      sent: bytes of a collective's result, in one run.
+      sent: bytes of the whole array that a collective is about, in one run: of what it
+        gathers, or of what it reduces.
     """
 
     operation: Operation
@@ -174,12 +181,8 @@ class Program:
         return max(found, default=1)
 
     def _cost(self, computation: str, operation: Operation, times: int) -> Cost:
-        kind = operation.kind.removesuffix("-start")
-        if kind == "send":  # a TPU slice to the others
-            kind = BETWEEN_SLICES
         products = list(self._products(computation, operation))
         arrays = self._traffic(computation, operation)
-        collective = kind if kind in _COLLECTIVES else ""
         return Cost(
             operation,
             times,
@@ -187,11 +190,29 @@ class Program:
             max(products)[1] if products else "",
             sum(x.padded for x in arrays),
             sum(x.useful for x in arrays),
-            collective,
-            sum(x._replace(layout="").useful for x in _outputs(operation))
-            if collective
-            else 0.0,
+            *self._exchange(computation, operation),
         )
+
+    def _exchange(self, computation: str, operation: Operation) -> tuple[str, float]:
+        """Returns the kind of a collective, and its bytes; '' and 0 if it is none."""
+        kind, others = operation.kind.removesuffix("-start"), self._computations
+        if kind == "fusion":  # of a TPU
+            called = _CALLED.search(operation.text)[1]
+            kinds = {x.kind: x for x in others[called].values()}
+            inner = next((kinds[kind] for kind in _COLLECTIVES if kind in kinds), None)
+            # What overlaps with other work is in a chain of fusions: the first counts.
+            later = called.startswith("async_collective")
+            later |= "AsyncCollectiveDone" in kinds
+            if inner is None or later:
+                return "", 0.0
+            kind, sent = self._exchange(called, inner)
+            return "reduce-scatter" if "all-reduce-scatter" in called else kind, sent
+        kind = BETWEEN_SLICES if kind == "send" else kind  # a TPU slice to the others
+        if kind not in _COLLECTIVES:
+            return "", 0.0
+        known = [others[computation][x] for x in operation.operands]
+        both = [x for one in known for x in one.results], _outputs(operation)
+        return kind, max(sum(x.size for x in arrays) for arrays in both)
 
     def _products(
         self, computation: str, operation: Operation
@@ -219,7 +240,7 @@ class Program:
         if operation.kind.removesuffix("-start") in _SLICES:
             operands = [_like(operands[0], written)]
         if operation.kind == "dynamic-update-slice":
-            operands, written = operands[1:2], operands[1]
+            operands, written = operands[1:2], _like(written, operands[1])
         return [x for found in (*operands, written) for x in found]
 
 
@@ -257,15 +278,17 @@ def _outputs(operation: Operation) -> tuple[Tensor, ...]:
     kind, results = operation.kind, operation.results
     if kind in ("copy-start", "send"):
         return results[:1]
-    if kind == "slice-start":
+    if kind in ("slice-start", "collective-permute-start"):
         return results[1:2]
+    if kind.startswith("__cu") and results[-1].dtype in ("u8", "s8"):
+        return results[:-1] or results
     if kind.endswith("-start") and len(results) > 1 and kind != "all-reduce-start":
         return results[len(results) // 2 :]
     return results
 
 
 def _like(sources: tuple[Tensor, ...], parts: Iterable[Tensor]) -> tuple[Tensor, ...]:
-    """Returns what is read where parts of an array are taken."""
+    """Returns what is read, or written, where parts of an array are used."""
     return tuple(parts) if sources[0].useful else ()
 
 
@@ -284,16 +307,19 @@ def _of_fusion(
     roots = [root]
     if root.kind == "tuple":
         roots = [fused[name] for name in root.operands]
-    for one, result in zip(roots, results, strict=False):
+    if len(roots) != len(results):  # the root itself has several results
+        return [*moved, *results]
+    for one, result in zip(roots, results, strict=True):
         update = one.kind == "dynamic-update-slice"
-        moved += fused[one.operands[1]].results if update else [result]
+        parts = fused[one.operands[1]].results if update else [result]
+        moved += _like((result,), parts)
     return moved
 
 
 def _read(
     fused: dict[str, Operation], name: str, whole: tuple[Tensor, ...]
 ) -> tuple[Tensor, ...]:
-    """Returns what a fusion reads of an operand: all of it, or the slices it takes."""
+    """Returns what a fusion reads of an operand: the slices it takes, or all of it."""
     names, parts = [name], []
     for name in names:  # grows by the views of it
         for user in fused.values():
@@ -306,7 +332,8 @@ def _read(
                 parts += _like(whole, user.results)
             elif not (user.kind == "dynamic-update-slice" and first):
                 return whole
-    return tuple(parts)
+    # Slices that overlap are not read more than once.
+    return min(whole, tuple(parts), key=lambda arrays: sum(x.padded for x in arrays))
 
 
 def _of_product(operation: Operation, operands: list[Tensor]) -> float:

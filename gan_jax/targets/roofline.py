@@ -7,6 +7,7 @@ overlap with nothing. Real programs are slower: they reach neither rate. A compa
 two programs, and what limits one of them, is what the model is for.
 """
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -56,12 +57,12 @@ def times(costs: Sequence[Cost], target: Target, devices: int) -> Times:
     for cost in costs:
         peak = target.chip.peak[_TYPES.get(cost.dtype, "float32")]
         products, moved = cost.flops / peak, cost.moved / target.chip.bandwidth
-        if products > moved:
+        if cost.collective:
+            network += cost.times * _collective(cost, target, devices)
+        elif products > moved:
             arithmetic += cost.times * products
         else:
             memory += cost.times * moved
-        if cost.collective:
-            network += cost.times * _collective(cost, target, devices)
     return Times(arithmetic, memory, network)
 
 
@@ -71,13 +72,19 @@ def _collective(cost: Cost, target: Target, devices: int) -> float:
     A ring over n devices passes (n - 1) / n of the bytes once, or twice to reduce and
     to distribute. Between hosts each device passes on the part that it has reduced.
     """
-    chip, passes = target.chip, _PASSES.get(cost.collective, 1) * cost.sent
-    near = min(devices, target.near)
-    far = target.slices if chip.platform == "tpu" else devices // near
+    chip, sent = target.chip, cost.sent
+    # Replicas are split over hosts and slices first: fewer are left to share a batch.
+    far = target.groups // math.gcd(target.groups, target.size // devices)
+    near = devices // far
+    tpu = chip.platform == "tpu"
+    if cost.collective == "collective-permute":  # each device sends all to one other
+        across = far > 1 and not tpu
+        return _FAR + sent / chip.slow if across else _NEAR + sent / chip.fast
+    passes = _PASSES.get(cost.collective, 1) * sent
     within = _NEAR + passes * (near - 1) / near / chip.fast
     between = _FAR + passes * (far - 1) / far / chip.slow
     if cost.collective == BETWEEN_SLICES:
         return between
-    if chip.platform == "tpu" or far == 1:
+    if tpu or far == 1:
         return within
     return within + _FAR + passes / near * (far - 1) / far / chip.slow

@@ -79,9 +79,9 @@ class Target:
         return math.prod(self.shape) * self.slices
 
     @property
-    def near(self) -> int:
-        """How many devices the fast network joins."""
-        return self.shape[-1] if self.chip.platform == "cuda" else math.prod(self.shape)
+    def groups(self) -> int:
+        """The number of GPU hosts, or of TPU slices: a slow network joins them."""
+        return self.shape[0] if self.chip.platform == "cuda" else self.slices
 
     def devices(self) -> list:
         """Returns the devices, for a mesh.

@@ -112,6 +112,7 @@ custom_call_target="__cublas$gemm", backend_config={"gemm_backend_config":{\
 """
     (found,) = Program(text).costs()
     assert (found.flops, found.dtype) == (2 * 7 * 11 * 13, "bf16")
+    assert found.moved == 2 * (7 * 11 + 11 * 13 + 7 * 13)  # the workspace is not data
 
 
 def test_of_an_array_that_is_only_sliced_the_slices_count():
@@ -135,7 +136,49 @@ ENTRY %main (data: f32[1000,64], at: s32[]) -> f32[8,64] {
     assert found.moved == 4 * (2 * 8 * 64 + 16 + 1)
 
 
-def test_an_update_in_place_counts_the_update():
+def test_slices_that_overlap_are_read_once():
+    text = """
+%fused (p: f32[10]) -> f32[9] {
+  %p = f32[10]{0} parameter(0)
+  %a = f32[9]{0} slice(%p), slice={[0:9]}
+  %b = f32[9]{0} slice(%p), slice={[1:10]}
+  ROOT %r = f32[9]{0} add(%a, %b)
+}
+
+ENTRY %main (p: f32[10]) -> f32[9] {
+  %p = f32[10]{0} parameter(0)
+  ROOT %f = f32[9]{0} fusion(%p), kind=kLoop, calls=%fused
+}
+"""
+    (found,) = Program(text).costs()
+    assert found.moved == 4 * (10 + 9)
+
+
+@pytest.mark.parametrize(
+    ("root", "written"),
+    [
+        ("tuple(%m, %m)", 4 * 6 + 4 * 7),
+        ('custom-call(%m), custom_call_target="Two"', 4 * 6 + 4 * 7),
+    ],
+)
+def test_all_results_of_a_fusion_are_written(root, written):
+    text = f"""
+%fused (p: f32[5]) -> (f32[6], f32[7]) {{
+  %m = f32[5]{{0}} parameter(0)
+  ROOT %r = (f32[6]{{0}}, f32[7]{{0}}) {root}
+}}
+
+ENTRY %main (p: f32[5]) -> (f32[6], f32[7]) {{
+  %p = f32[5]{{0}} parameter(0)
+  ROOT %f = (f32[6]{{0}}, f32[7]{{0}}) fusion(%p), kind=kCustom, calls=%fused
+}}
+"""
+    (found,) = Program(text).costs()
+    assert found.moved == 4 * 5 + written
+
+
+@pytest.mark.parametrize(("space", "written"), [("", 64), ("S(1)", 0)])
+def test_an_update_in_place_counts_the_update(space, written):
     text = """
 %fused (p: f32[1000,64], u: f32[1,64], i: s32[]) -> f32[1000,64] {
   %p = f32[1000,64]{1,0} parameter(0)
@@ -148,11 +191,11 @@ ENTRY %main (data: f32[1000,64], u: f32[1,64], at: s32[]) -> f32[1000,64] {
   %data = f32[1000,64]{1,0} parameter(0)
   %u = f32[1,64]{1,0} parameter(1)
   %at = s32[] parameter(2)
-  ROOT %f = f32[1000,64]{1,0} fusion(%data, %u, %at), kind=kLoop, calls=%fused
+  ROOT %f = f32[1000,64]{1,0:SPACE} fusion(%data, %u, %at), kind=kLoop, calls=%fused
 }
 """
-    (found,) = Program(text).costs()
-    assert found.moved == 4 * (64 + 64 + 1)
+    (found,) = Program(text.replace("SPACE", space)).costs()
+    assert found.moved == 4 * (64 + 1 + written)
 
 
 def test_a_loop_without_a_known_count_runs_to_its_limit():
@@ -215,6 +258,9 @@ ENTRY %main (a: f32[4,3], b: f32[5]) -> f32[5] {
   %d = (f32[4,3]{1,0}, f32[5]{0}) all-reduce-done(%r)
   %g = (f32[5]{0}, f32[40]{0}) all-gather-start(%b), dimensions={0}
   %h = f32[40]{0} all-gather-done(%g)
+  %s = f32[1,3]{1,0} reduce-scatter(%a), dimensions={0}, to_apply=%add
+  %q = (f32[5]{0}, f32[5]{0}, u32[]{:S(2)}, u32[]{:S(2)}) collective-permute-start(%b)
+  %e = f32[5]{0} collective-permute-done(%q)
   ROOT %p = f32[5]{0} collective-permute(%b), source_target_pairs={{0,1}}
 }
 """
@@ -222,5 +268,56 @@ ENTRY %main (a: f32[4,3], b: f32[5]) -> f32[5] {
     assert found == [
         ("all-reduce", 4 * 17),
         ("all-gather", 4 * 40),
+        ("reduce-scatter", 4 * 12),
+        ("collective-permute", 4 * 5),
         ("collective-permute", 4 * 5),
     ]
+
+
+def test_a_collective_in_the_fusions_of_a_tpu_counts_once():
+    text = """
+%start (p: f32[5]) -> (f32[5], f32[40], u32[]) {
+  %p = f32[5]{0} parameter(0)
+  %g = f32[40]{0} all-gather(%p), channel_id=25, dimensions={0}
+  ROOT %c = (f32[5]{0}, f32[40]{0}, u32[]) custom-call(%g), \
+custom_call_target="AsyncCollectiveStart"
+}
+
+%async_collective_fusion.7 (p: f32[5], q: f32[6,6]) -> (f32[6,6], f32[40]) {
+  %p = f32[5]{0} parameter(0)
+  %q = f32[6,6]{1,0} parameter(1)
+  %g = f32[40]{0} all-gather(%p), channel_id=25, dimensions={0}
+  %d = f32[6,6]{1,0} dot(%q, %q), lhs_contracting_dims={1}, rhs_contracting_dims={0}
+  ROOT %t = (f32[6,6]{1,0}, f32[40]{0}) tuple(%d, %g)
+}
+
+%done (p: f32[5]) -> f32[40] {
+  %p = f32[5]{0} parameter(0)
+  %g = f32[40]{0} all-gather(%p), channel_id=25, dimensions={0}
+  ROOT %c = f32[40]{0} custom-call(%p, %g), custom_call_target="AsyncCollectiveDone"
+}
+
+%all-reduce-scatter.1 (p: f32[12,3]) -> f32[2,3] {
+  %p = f32[12,3]{1,0} parameter(0)
+  %r = f32[12,3]{1,0} all-reduce(%p), channel_id=60, to_apply=%add
+  %i = u32[] partition-id()
+  ROOT %s = f32[2,3]{1,0} dynamic-slice(%r, %i, %i), dynamic_slice_sizes={2,3}
+}
+
+ENTRY %main (b: f32[5], q: f32[6,6], a: f32[12,3]) -> f32[40] {
+  %b = f32[5]{0} parameter(0)
+  %q = f32[6,6]{1,0} parameter(1)
+  %a = f32[12,3]{1,0} parameter(2)
+  %x = (f32[5]{0}, f32[40]{0}, u32[]) fusion(%b), kind=kCustom, calls=%start
+  %y = (f32[6,6]{1,0}, f32[40]{0}) fusion(%b, %q), kind=kOutput, \
+calls=%async_collective_fusion.7
+  %z = f32[2,3]{1,0} fusion(%a), kind=kCustom, calls=%all-reduce-scatter.1
+  ROOT %w = f32[40]{0} fusion(%b), kind=kCustom, calls=%done
+}
+"""
+    found = Program(text).costs()
+    assert [(c.collective, c.sent) for c in found if c.collective] == [
+        ("all-gather", 4 * 40),
+        ("reduce-scatter", 4 * 36),
+    ]
+    assert flops(found) == 2 * 6**3

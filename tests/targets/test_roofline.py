@@ -37,12 +37,27 @@ def test_an_instruction_takes_the_longer_of_its_two_times():
         ("v5e:2x4", 1, 8, "all-reduce", 10e-6 + 2 * 7 / 8 / 200),
         ("v5e:2x4", 2, 16, "all-reduce", 10e-6 + 2 * 7 / 8 / 200),
         ("v5e:2x4", 2, 16, "between-slices", 50e-6 + 1 / 3.125),
+        # With as many replicas as hosts each has a host, and with twice as many half.
+        (*("h100x32", 1, 8, "all-reduce"), 10e-6 + 2 * 7 / 8 / 450),
+        (*("h100x32", 1, 4, "all-reduce"), 10e-6 + 2 * 3 / 4 / 450),
+        # Two replicas, each on two of four slices.
+        ("v5e:2x4", 4, 16, "all-reduce", 10e-6 + 2 * 7 / 8 / 200),
+        ("v5e:2x4", 4, 16, "between-slices", 50e-6 + 1 / 3.125),
+        ("h100x8", 1, 8, "collective-permute", 10e-6 + 1 / 450),
+        ("h100x16", 1, 16, "collective-permute", 50e-6 + 1 / 50),
     ],
 )
 def test_a_collective_is_a_ring(name, slices, devices, kind, seconds):
     of = target.find(name, slices)
     found = roofline.times([cost(collective=kind, sent=1e9)], of, devices)
     assert found.network == pytest.approx(3 * seconds)
+
+
+def test_the_bytes_of_a_collective_cross_the_memory_while_they_are_sent():
+    found = roofline.times(
+        [cost(collective="all-reduce", sent=1e9, moved=2e9)], target.find("h100x8"), 8
+    )
+    assert found.memory == 0
 
 
 def test_the_longest_part_is_the_limit():

@@ -10,21 +10,21 @@ from gan_jax.targets.target import find
 
 
 @pytest.mark.parametrize(
-    ("name", "slices", "shape", "size", "near"),
+    ("name", "slices", "shape", "size", "groups"),
     [
         ("h100", 1, (1, 1), 1, 1),
-        ("h100x8", 1, (1, 8), 8, 8),
-        ("a100x32", 1, (4, 8), 32, 8),
+        ("h100x8", 1, (1, 8), 8, 1),
+        ("a100x32", 1, (4, 8), 32, 4),
         ("rtx4090", 1, (1, 1), 1, 1),
-        ("rtx4090x2", 1, (1, 2), 2, 2),
-        ("v5e:2x4", 1, (2, 4), 8, 8),
-        ("v5e:16x16", 2, (16, 16), 512, 256),
-        ("v5p:2x2x2", 1, (2, 2, 2), 8, 8),
+        ("rtx4090x2", 1, (1, 2), 2, 1),
+        ("v5e:2x4", 1, (2, 4), 8, 1),
+        ("v5e:16x16", 2, (16, 16), 512, 2),
+        ("v5p:2x2x2", 1, (2, 2, 2), 8, 1),
     ],
 )
-def test_a_name_says_how_many_there_are(name, slices, shape, size, near):
+def test_a_name_says_how_many_there_are(name, slices, shape, size, groups):
     found = find(name, slices)
-    assert (found.shape, found.size, found.near) == (shape, size, near)
+    assert (found.shape, found.size, found.groups) == (shape, size, groups)
 
 
 @pytest.mark.parametrize(
