@@ -78,11 +78,11 @@ def main() -> None:
     with jax.set_mesh(mesh):
         lowered = programs.lowered(config, source, gan, mesh)
         for name in _names(lowered):
-            compiled, seconds = _compiled(lowered[name], target)
+            compiled, seconds = _compiled(name, lowered[name], target)
             steps = programs.chunk_length(config, 0) if name == "train" else 1
             about = described(compiled, target, mesh.shape[devices.DATA], steps)
             found["programs"][name] = {"compile_s": round(seconds, 1), **about}
-            _check_memory(about, target)
+            _check_memory(name, about, target)
     if "train" in found["programs"]:
         images = config.batch_size * config.d_updates * config.replicas
         per_step = found["programs"]["train"]["roofline_ms"] / 1e3
@@ -201,7 +201,9 @@ def _names(lowered: dict[str, Callable]) -> Sequence[str]:
     return wanted
 
 
-def _compiled(lower: Callable, target: Target) -> tuple[jax.stages.Compiled, float]:
+def _compiled(
+    name: str, lower: Callable, target: Target
+) -> tuple[jax.stages.Compiled, float]:
     """Compiles a program; returns it and the seconds.
 
     Raises:
@@ -215,11 +217,11 @@ def _compiled(lower: Callable, target: Target) -> tuple[jax.stages.Compiled, flo
             raise
         used = re.search(r"Used (\S+) of (\S+)", str(error))
         why = f"{used[1]} of {used[2]}" if used else one_line(error)
-        raise _too_large(why, target) from error
+        raise _too_large(name, why, target) from error
     return program, time.perf_counter() - start
 
 
-def _check_memory(about: dict[str, Any], target: Target) -> None:
+def _check_memory(name: str, about: dict[str, Any], target: Target) -> None:
     """Checks that a program fits.
 
     Raises:
@@ -228,15 +230,18 @@ def _check_memory(about: dict[str, Any], target: Target) -> None:
     usable = target.chip.memory * target.chip.usable / 2**20
     if about["peak_mib"] > usable:
         needs = f"{about['peak_mib'] / 1024:.1f} GiB of {usable / 1024:.1f} GiB"
-        raise _too_large(needs, target)
+        raise _too_large(name, needs, target)
 
 
-def _too_large(needs: str, target: Target) -> UserError:
-    return UserError(
-        f"it does not fit into a {target.chip.name}: it needs {needs}; a smaller "
-        "--batch, --precision=bfloat16, --config.accumulate=2 and "
-        "--config.sharding=fsdp need less, and --fit finds the largest batch"
-    )
+def _too_large(name: str, needs: str, target: Target) -> UserError:
+    less = "--precision=bfloat16 and fewer --config.replicas need less"
+    if name == "train":
+        less = (
+            "a smaller --batch, --precision=bfloat16, --config.accumulate=2 and "
+            "--config.sharding=fsdp need less, and --fit finds the largest batch"
+        )
+    where = f"the program {name!r} does not fit into a {target.chip.name}"
+    return UserError(f"{where}: it needs {needs}; {less}")
 
 
 def _peak(memory: Any) -> int:
@@ -266,7 +271,7 @@ def _largest(config: ConfigDict, target: Target, mesh: Mesh) -> int:
         try:
             with jax.set_mesh(mesh):
                 lowered = programs.lowered(config, source, gan, mesh)
-                program, _ = _compiled(lowered["train"], target)
+                program, _ = _compiled("train", lowered["train"], target)
             found = _peak(program.memory_analysis())
         except UserError:
             found = math.inf
@@ -303,29 +308,29 @@ def largest(
         known[low] = peak(low)
     if known[low] > usable:
         raise UserError(f"not even a batch of {low} fits")
-    if 2 * low < high:
-        known[2 * low] = peak(2 * low)
-        batch = _meets(known, low, 2 * low, usable)
-    else:
-        batch = (low + high) / 2
-    for _ in range(_TRIES):
-        batch = int(batch) // unit * unit
-        batch = min(max(batch, low + unit), high - unit)
+    batch = _next(known, low, high, usable) if high in known else 2 * low
+    for _ in range(_TRIES + 1):
+        batch = min(max(int(batch) // unit * unit, low + unit), high - unit)
         if batch <= low:
             break
         known[batch] = peak(batch)
-        if known[batch] <= usable:
-            low = batch
-        else:
-            high = batch
-        known_above = known.get(high, math.inf) < math.inf
-        batch = _meets(known, low, high, usable) if known_above else 1.2 * low
+        low, high = (batch, high) if known[batch] <= usable else (low, batch)
+        batch = _next(known, low, high, usable)
     return low
 
 
-def _meets(known: dict[int, float], low: int, high: int, usable: float) -> float:
-    """Returns where the line through two batches has the bytes that are usable."""
-    slope = (known[high] - known[low]) / (high - low)
+def _next(known: dict[int, float], low: int, high: int, usable: float) -> float:
+    """Returns the batch to try between one that fits and one that may not.
+
+    It is where the line through two batches has the bytes that are usable, or half way
+    to one that cannot be compiled.
+    """
+    if known.get(high) == math.inf:
+        return (low + high) / 2
+    finite = sorted(batch for batch, needs in known.items() if needs < math.inf)
+    at = min(finite.index(low) + 1, len(finite) - 1)
+    a, b = finite[at - 1], finite[at]
+    slope = (known[b] - known[a]) / (b - a)
     return low + (usable - known[low]) / max(slope, 1.0)
 
 
@@ -365,7 +370,8 @@ def _of_program(name: str, about: dict[str, Any], chip: targets.Chip) -> list[st
         f"  time         {about['roofline_ms']:.3g} ms by the roofline: arithmetic "
         f"{about['arithmetic_ms']:.3g}, memory {about['memory_ms']:.3g}, network "
         f"{about['network_ms']:.3g}",
-        f"  limit        {about['limit']}; {about['share_of_peak']:.0%} of the peak",
+        f"  limit        {about['limit']}; {about['share_of_peak']:.0%} of the "
+        "bfloat16 peak",
     ]
 
 

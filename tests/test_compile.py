@@ -35,13 +35,14 @@ def test_bad_input_is_one_line(forks, flags, message):
     assert err.count("\n") == 1
 
 
-def affine(base, slope, saved=math.inf):
-    """Memory of a program that grows, and from `saved` on grows no more."""
+def affine(base, slope, most=math.inf):
+    """Memory of a program that grows; what needs more than `most` does not compile."""
     asked = []
 
     def peak(batch):
         asked.append(batch)
-        return base + slope * min(batch, saved)
+        needs = base + slope * batch
+        return needs if needs <= most else math.inf
 
     return peak, asked
 
@@ -62,6 +63,22 @@ def test_it_is_near_the_limit_on_a_curve(start):
     best = (4900.0) ** (1 / 1.05)
     assert 0.85 * best < found <= best
     assert found % 8 == 0
+
+
+@pytest.mark.parametrize("start", [8, 128, 3000, 4096, 2**16])
+def test_it_is_near_the_limit_where_larger_ones_do_not_compile(start):
+    peak, asked = affine(base=1000.0, slope=10.0, most=50_000.0)
+    assert 0.85 * 4900 < largest(peak, 8, start, 10**6, usable=50_000.0) <= 4900
+    assert len(asked) == len(set(asked))
+
+
+def test_the_batch_at_most_twice_the_first_is_kept():
+    """Where the line through two batches is far too steep or too flat."""
+
+    def peak(batch):
+        return 1000.0 + 10.0 * batch if batch <= 256 else math.inf
+
+    assert largest(peak, 8, 128, 10**6, usable=50_000.0) >= 256
 
 
 def test_the_first_batch_may_be_too_large():
