@@ -1,6 +1,7 @@
 """The rows that scripts/targets.py compiles, and the tables of what it found."""
 
 import json
+import math
 from pathlib import Path
 from typing import NamedTuple
 
@@ -79,7 +80,8 @@ def _batch(about: dict) -> int:
 def _line(name: str, both: list[dict]) -> str:
     one = both[0]
     if "error" in one:
-        return f"| `{name}` | {one['batch_size']:,} | {one['error']} |" + " |" * 6
+        why = f"does not fit: {one['error']}"
+        return f"| `{name}` | {one['batch_size']:,} | {why} |" + " |" * 6
     train = one["programs"]["train"]
     number = sum(train["collectives"].values())
     sent = sum(train["collectives_mb"].values())
@@ -94,8 +96,13 @@ def _line(name: str, both: list[dict]) -> str:
 
 
 def _fits(both: list[dict]) -> str:
-    """Returns the batch whose memory is the device's, by the line through two."""
-    if len(both) < 2 or "error" in both[1]:
+    """Returns the batch whose memory is the device's, by the line through two.
+
+    It is rounded down to two digits.
+    """
+    if len(both) < 2:
+        return "?"
+    if "error" in both[1]:
         return "less than twice"
     (a, b), (x, y) = (
         [_batch(one) for one in both],
@@ -104,4 +111,5 @@ def _fits(both: list[dict]) -> str:
     chip = find(both[0]["target"]).chip
     usable = chip.memory * chip.usable / 2**20
     batch = a + (usable - x) / max((y - x) / (b - a), 1e-9)
-    return f"{float(f'{batch:.2g}'):,.0f}"
+    unit = 10 ** max(0, math.floor(math.log10(batch)) - 1)
+    return f"{math.floor(batch / unit) * unit:,}"

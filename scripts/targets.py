@@ -10,6 +10,7 @@ between the marks in docs/scaling.md are those of all results there.
 """
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -56,7 +57,10 @@ def main() -> None:
 def compiled(row: Row, target: str, batch: int) -> dict[str, Any]:
     """Returns what `gan_jax.compile` finds, from the folder of results if it is there.
 
-    What does not compile has the key `error`.
+    What does not fit has the key `error`, what it needs.
+
+    Raises:
+      UserError: it fails for another reason.
     """
     slices = f"-{SLICES.value}slices" if SLICES.value > 1 else ""
     name = "-".join([row.config, target, *row.flags[1:], str(batch)])
@@ -72,10 +76,11 @@ def compiled(row: Row, target: str, batch: int) -> dict[str, Any]:
         *row.flags,
     ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    errors = [x for x in done.stderr.splitlines() if x.startswith("error: ")]
-    if done.returncode not in (0, 2) or (done.returncode and not errors):
+    pattern = "^error: .* does not fit into .*: it needs (.*?);"
+    needs = re.search(pattern, done.stderr, re.M)
+    if done.returncode and not needs:
         raise UserError(f"{' '.join(command)} failed: {done.stderr[-1000:]}")
-    about = {"error": errors[-1]} if done.returncode else json.loads(done.stdout)
+    about = {"error": needs[1]} if done.returncode else json.loads(done.stdout)
     about |= {"row": row.config, "target": target, "slices": SLICES.value}
     about |= {"batch_size": batch, "precision": _precision(row)}
     file.parent.mkdir(parents=True, exist_ok=True)

@@ -34,18 +34,20 @@ def written(tmp_path):
     return of
 
 
-def test_the_batch_that_fits_is_on_the_line_through_two(written):
+@pytest.mark.parametrize(("memory", "batch"), [(1781.0, "6,900"), (1281.0, "6,900")])
+def test_the_batch_that_fits_is_on_the_line_through_two(written, memory, batch):
     # An H100 lets a program have 60,781 MiB: 1,024 + (60,781 - 1,781) / 10 = 6,924.
-    (table,) = written(result(1024, 1781.0), result(2048, 12021.0))
-    row = "| `mnist` | 1,024 | 1,781 | 12.3, 0.457 | 3, 1.5 | 0.25 | memory "
-    assert f"{row}| 4,096,000 | 6,900 |" in table
+    # With 500 MiB less it is 6,974, which is rounded down.
+    (table,) = written(result(1024, memory), result(2048, memory + 10240.0))
+    row = f"| `mnist` | 1,024 | {memory:,.0f} | 12.3, 0.457 | 3, 1.5 | 0.25 | memory "
+    assert f"{row}| 4,096,000 | {batch} |" in table
     assert table.startswith("**h100x8**")
 
 
 def test_what_does_not_compile_says_why(written):
-    about = result(1024, 1.0, error="error: it does not fit")
+    about = result(1024, 1.0, error="90 GiB of 59.4 GiB")
     (table,) = written(about, result(4, 1.0, target="v5e:2x4", slices=2))[:1]
-    assert "| `mnist` | 1,024 | error: it does not fit |" in table
+    assert "| `mnist` | 1,024 | does not fit: 90 GiB of 59.4 GiB |" in table
 
 
 def test_slices_have_a_table_of_their_own(written):
@@ -55,4 +57,9 @@ def test_slices_have_a_table_of_their_own(written):
         "**v5e:2x4**",
         "**2 slices of v5e:2x4**",
     ]
-    assert all("| less than twice |" in table for table in found)
+    assert all("| ? |" in table for table in found)  # twice the batch is missing
+
+
+def test_twice_the_batch_may_not_fit(written):
+    (table,) = written(result(64, 100.0), result(128, 1.0, error="90 GiB of 59.4 GiB"))
+    assert "| less than twice |" in table
