@@ -240,7 +240,7 @@ def _too_large(name: str, needs: str, target: Target) -> UserError:
             "a smaller --batch, --precision=bfloat16, --config.accumulate=2 and "
             "--config.sharding=fsdp need less, and --fit finds the largest batch"
         )
-    where = f"the program {name!r} does not fit into a {target.chip.name}"
+    where = f"the program {name!r} does not fit into the memory of {target.chip.name}"
     return UserError(f"{where}: it needs {needs}; {less}")
 
 
