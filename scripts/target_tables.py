@@ -66,7 +66,7 @@ def _table(target: str, slices: int, rows: dict[str, list[dict]]) -> str:
     of = f"{slices} slices of {target}" if slices > 1 else target
     head = (
         f"**{of}**\n\n"
-        "| config | batch | MiB a device | GFLOP, GB | all-reduces, MB | ms, at least "
+        "| config | batch | MiB a device | GFLOP, GB | collectives, MB | ms, at least "
         "| limit | images/s, at most | batch that fits |"
     )
     lines = [_line(name, sorted(both, key=_batch)) for name, both in rows.items()]

@@ -142,7 +142,7 @@ class Writers:
     def samples(self, step, examples):
         pass
 
-    def save(self):
+    def sync(self):
         pass
 
 
