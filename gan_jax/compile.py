@@ -34,7 +34,6 @@ from ml_collections import ConfigDict
 
 from gan_jax import cli, data
 from gan_jax import config as config_lib
-from gan_jax.algorithm.gan import GAN
 from gan_jax.algorithm.spaces import Classes, Images, Pair
 from gan_jax.build import names
 from gan_jax.data.source import Info
@@ -68,9 +67,10 @@ def main() -> None:
     """Runs the command."""
     config, target = _config(), _target()
     mesh = devices.make_mesh(replicas=config.replicas, devices=target.devices())
+    source = _source(config)
     if FIT.value:
-        config.batch_size = _largest(config, target, mesh)
-    source, gan = _assembled(config, mesh)
+        config.batch_size = _largest(config, source, target, mesh)
+    _, gan = assembled(config, mesh, source)
     found = {"target": target.name, "slices": target.slices, "devices": target.size}
     found |= {"chip": target.chip.name, "batch_size": config.batch_size}
     found |= {"replicas": config.replicas, "precision": config.precision}
@@ -152,23 +152,22 @@ def _target() -> Target:
     return targets.find(TARGET.value, SLICES.value)
 
 
-def _assembled(config: ConfigDict, mesh: Mesh) -> tuple[Any, GAN]:
-    """Returns the data and the GAN, or a GAN for data of which the shape is known.
+def _source(config: ConfigDict) -> Any:
+    """Returns the data, or what stands in for data of which the shape is known.
 
     Raises:
-      UserError: they cannot be used, or do not fit.
+      UserError: they cannot be used.
     """
     if not EXAMPLE.value:
         try:
-            source = data.load(config)
+            return data.load(config)
         except UserError as error:
             hint = "; or give the shape of an image, --example=64x64x3, and no data"
             raise UserError(f"{error}{hint}") from error
-        return assembled(config, mesh, source)
     if not re.fullmatch(r"[1-9]\d*(x[1-9]\d*)*", EXAMPLE.value):
         raise UserError(f"--example={EXAMPLE.value}: write the shape as 64x64x3")
     shape = tuple(int(n) for n in EXAMPLE.value.split("x"))
-    return assembled(config, mesh, SimpleNamespace(info=_info(config, shape)))
+    return SimpleNamespace(info=_info(config, shape))
 
 
 def _info(config: ConfigDict, shape: tuple[int, ...]) -> Info:
@@ -254,7 +253,7 @@ def _peak(memory: Any) -> int:
 # --- The largest batch --------------------------------------------------------------
 
 
-def _largest(config: ConfigDict, target: Target, mesh: Mesh) -> int:
+def _largest(config: ConfigDict, source: Any, target: Target, mesh: Mesh) -> int:
     """Returns the largest batch that was found to fit.
 
     Raises:
@@ -262,8 +261,7 @@ def _largest(config: ConfigDict, target: Target, mesh: Mesh) -> int:
     """
     config = config.copy_and_resolve_references()
     unit = mesh.shape[devices.DATA] * config.accumulate * config.pack
-    config.batch_size = start = max(unit, config.batch_size // unit * unit)
-    source, _ = _assembled(config, mesh)
+    start = max(unit, config.batch_size // unit * unit)
 
     def peak(batch: int) -> float:
         config.batch_size = batch

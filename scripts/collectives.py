@@ -1,8 +1,5 @@
 """What the devices exchange in a step, read from the compiled program."""
 
-import math
-import re
-
 import jax
 from jax.sharding import NamedSharding, PartitionSpec
 from workloads import WORKLOADS, compiled, setup
@@ -11,13 +8,7 @@ from gan_jax import init_state, train_step
 from gan_jax.algorithm.replicas import batches
 from gan_jax.devices import mesh as sharding
 from gan_jax.errors import UserError
-
-_COLLECTIVE = re.compile(
-    r"= (\(.*?\)|\S+) (all-reduce|all-gather|all-to-all|reduce-scatter|"
-    r"collective-permute)(?:-start)?\("
-)
-_ARRAY = re.compile(r"(f32|f64|s32|u32|bf16|f16|pred|u8)\[([\d,]*)\]")
-_BYTES = {"f64": 8, "bf16": 2, "f16": 2, "pred": 1, "u8": 1}
+from gan_jax.targets.hlo import Program
 
 
 def reductions(name: str, devices: int) -> dict:
@@ -35,12 +26,13 @@ def reductions(name: str, devices: int) -> dict:
         raise UserError(
             f"--devices={devices}: {name} has a batch of {size}, which they must divide"
         )
-    found = _COLLECTIVE.findall(_step(name, devices).as_text())
+    costs = Program(_step(name, devices).as_text()).costs()
     result = {"workload": name, "devices": devices}
-    for kind in sorted({kind for _, kind in found} | {"all-reduce"}):
-        shapes = [shape for shape, other in found if other == kind]
-        result[kind] = len(shapes)
-        result[f"{kind}_mbyte"] = round(sum(map(_size, shapes)) / 1e6, 6)
+    for kind in sorted({cost.collective for cost in costs} - {""} | {"all-reduce"}):
+        found = [cost for cost in costs if cost.collective == kind]
+        result[kind] = sum(cost.times for cost in found)
+        sent = sum(cost.times * cost.sent for cost in found)
+        result[f"{kind}_mbyte"] = round(sent / 1e6, 6)
     return result
 
 
@@ -59,10 +51,3 @@ def _step(name: str, devices: int) -> jax.stages.Compiled:
         }
         program, _ = compiled(train_step, gan, init(gan, keys[0]), batch)
     return program
-
-
-def _size(shapes: str) -> int:
-    return sum(
-        _BYTES.get(kind, 4) * math.prod(int(n) for n in dims.split(",") if n)
-        for kind, dims in _ARRAY.findall(shapes)
-    )

@@ -5,8 +5,8 @@ r"""Makes pairs of map tiles, relief and satellite image, for the source `pairs`
         --out=data/maps
 
 cuts two maps of the world in one projection into tiles, and writes the relief (ETOPO1)
-to A and the satellite image (Blue Marble) to B. What lies east of 110 degrees is in
-test, the rest in train. Tiles of the sea alone are left out.
+to A and the satellite image (Blue Marble) to B. Tiles east of 110 degrees are in
+test, the others in train. Tiles of the sea alone are left out.
 """
 
 import io

@@ -180,13 +180,11 @@ def _split(axes):
     """Returns how arrays with these axes of replicas are split over the devices."""
 
     def spec(axis):
+        if axis is None:
+            return PartitionSpec()
         return PartitionSpec(*[None] * axis, mesh.REPLICA)
 
-    return jax.tree.map(
-        lambda axis: PartitionSpec() if axis is None else spec(axis),
-        axes,
-        is_leaf=lambda axis: axis is None,
-    )
+    return jax.tree.map(spec, axes, is_leaf=lambda axis: axis is None)
 
 
 def _without_axis(axes, tree):

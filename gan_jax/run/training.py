@@ -158,9 +158,8 @@ def assembled(
     Raises:
       UserError: the data or the names in the config cannot be used, or do not fit.
     """
-    if (
-        source is None and config.data.source in _IMAGES
-    ):  # names first: preparing data may take minutes
+    # Names first: preparing data may take minutes.
+    if source is None and config.data.source in _IMAGES:
         image = Images((config.image_size, config.image_size, 1))
         check(from_config(config, image, Classes(2)), config.batch_size, mesh)
     source = data.load(config) if source is None else source

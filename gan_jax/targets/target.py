@@ -94,7 +94,6 @@ class Target:
         gpu = self.chip.platform == "cuda"
         check, surround = (_check_gpu, _for_gpu) if gpu else (_check_tpu, _for_tpu)
         check()
-        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # no device: not an error
         surround()
         jax.config.update("jax_platforms", "cpu")
         jax.devices()  # finds the plugins

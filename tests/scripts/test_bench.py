@@ -71,8 +71,7 @@ def test_replicas_cost_and_compile(results):
 
 
 @pytest.mark.parametrize("num", [1, pytest.param(2, marks=pytest.mark.slow)])
-def test_replicas_of_any_workload_can_be_trained(num, monkeypatch):
-    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
+def test_replicas_of_any_workload_can_be_trained(num):
     from workloads import WORKLOADS, setup
 
     for name in WORKLOADS if num == 2 else ["mlp_ring", "dcgan28"]:
@@ -84,9 +83,8 @@ def test_replicas_of_any_workload_can_be_trained(num, monkeypatch):
         assert {m.shape for m in metrics.values()} == {(3, num)}
 
 
-def test_peers_have_as_many_parameters(monkeypatch):
+def test_peers_have_as_many_parameters():
     torch = pytest.importorskip("torch")
-    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
     import peer_torch
     from workloads import WORKLOADS, setup
 
