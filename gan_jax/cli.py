@@ -6,7 +6,6 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -17,6 +16,7 @@ from gan_jax import config as config_lib
 from gan_jax.build.names import no_bytecode
 from gan_jax.errors import UserError, is_full, one_line
 from gan_jax.run import workdir
+from gan_jax.run.files import as_path
 
 flags.disclaim_key_flags()  # --help of a command lists those that it has from here
 
@@ -229,7 +229,7 @@ def check_file(holder: flags.FlagHolder, *suffixes: str) -> None:
     """
     if not holder.value:
         return
-    path, name = Path(holder.value), f"--{holder.name}"
+    path, name = as_path(holder.value), f"--{holder.name}"
     if suffixes and path.suffix not in suffixes:
         names = " or ".join(f"*{suffix}" for suffix in suffixes)
         raise UserError(f"{name}={path}: name the file {names}")

@@ -18,7 +18,6 @@ import json
 import sys
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -41,7 +40,7 @@ from gan_jax.metrics.memorisation import nearest_training
 from gan_jax.metrics.metric import Metric, Value
 from gan_jax.run import evaluation, exported, image_sets, pictures, workdir
 from gan_jax.run.evaluation import Side
-from gan_jax.run.files import write_file
+from gan_jax.run.files import as_path, write_file
 from gan_jax.run.progress import examples_bar
 from gan_jax.run.restore import allowed, load
 
@@ -223,7 +222,7 @@ def _config() -> tuple[ConfigDict, dict]:
     Raises:
       UserError: the workdir holds no run, or its data come from code that is not named.
     """
-    path, config = Path(WORKDIR.value), config_lib.default()
+    path, config = as_path(WORKDIR.value), config_lib.default()
     is_exported = exported.is_one(path)
     content = (exported if is_exported else workdir).read(path)
     try:
@@ -369,7 +368,7 @@ def _write_pairs(space: Space, real: Side, fake: Side) -> None:
     features = fake.outputs.features, real.outputs.features
     found = nearest_training(*features, min(_NEAREST, len(features[1])))
     content = pictures.pairs(space, fake.examples, real.examples, found)
-    write_file(Path(PAIRS.value), content)
+    write_file(as_path(PAIRS.value), content)
 
 
 # --- What is printed ----------------------------------------------------------------

@@ -17,6 +17,7 @@ import jax
 from gan_jax import cli
 from gan_jax.errors import UserError
 from gan_jax.run import exported, workdir
+from gan_jax.run.files import as_path, in_bucket
 from gan_jax.run.restore import load
 
 WORKDIR, STEP, REPLICA, NUM, SEED, MODEL, OPTIMIZER = cli.run_flags()
@@ -26,7 +27,7 @@ OUT = cli.out_flag()
 def main() -> None:
     """Runs the command."""
     out, replica = _out(), REPLICA.value or 0
-    run = workdir.read(Path(WORKDIR.value))
+    run = workdir.read(as_path(WORKDIR.value))
     # The program tells in which files its operations are: their names are enough.
     jax.config.update("jax_hlo_source_file_canonicalization_regex", ".*/")
     gan, state = load(WORKDIR.value, STEP.value, replica, MODEL.value, OPTIMIZER.value)
@@ -52,9 +53,9 @@ def _out() -> Path:
     for flag in (NUM, SEED):
         if cli.is_given(flag):
             raise UserError(f"--{flag.name} is of samples: an export has none")
-    path = Path(OUT.value)
+    path = as_path(OUT.value)
     workdir.check(path, "--out")
-    path = path.resolve()
+    path = path if in_bucket(path) else path.resolve()
     if path.is_dir() and any(path.iterdir()):
         raise UserError(f"--out={OUT.value}: it is not empty; give a new folder")
     workdir.check(path.parent, "--out: its folder")  # where it is renamed

@@ -11,6 +11,7 @@ name. Exit status: 0 done, 2 there is no such folder.
 import datetime
 import json
 import math
+import os
 import shlex
 import sys
 from collections.abc import Iterator
@@ -27,6 +28,7 @@ from gan_jax import config as config_lib
 from gan_jax.errors import UserError, printable
 from gan_jax.run import progress, workdir, writers
 from gan_jax.run.checkpoint import BEST
+from gan_jax.run.files import as_path
 
 JSON = cli.json_flag()
 
@@ -39,7 +41,7 @@ _WIDE = 160  # columns, where the output is no terminal
 
 def main(dir: str = "runs") -> None:
     """Runs the command."""
-    folder = Path(dir)
+    folder = as_path(dir)
     if not folder.is_dir():
         raise UserError(f"there is no folder {dir}: give the folder of your runs")
     found, skipped = [], []
@@ -121,7 +123,7 @@ def last_record(path: Path) -> dict[str, Any]:
     if not file.exists():
         return last
     with file.open("rb") as lines:
-        lines.seek(max(0, file.stat().st_size - _TAIL))
+        lines.seek(max(0, lines.seek(0, os.SEEK_END) - _TAIL))
         for line in lines.read(_TAIL).splitlines():
             try:
                 record = json.loads(line)

@@ -31,7 +31,7 @@ from gan_jax.algorithm.spaces import Classes, Points
 from gan_jax.data.source import MAX_PIXELS
 from gan_jax.errors import UserError
 from gan_jax.run import exported, grids, pictures, sampling, workdir
-from gan_jax.run.files import write_file
+from gan_jax.run.files import as_path, write_file
 from gan_jax.run.restore import load
 
 WORKDIR, STEP, REPLICA, NUM, SEED, MODEL, OPTIMIZER = cli.run_flags()
@@ -106,7 +106,7 @@ def main() -> None:
         captions = sampling.captions(gan.condition, condition) if CAPTIONS.value else ()
         shown = grids.beside(gan, condition), captions
         path, what = _write_file(gan, examples, columns, frames, shown, state.step)
-    one = exported.is_one(Path(WORKDIR.value))
+    one = exported.is_one(as_path(WORKDIR.value))
     of = f"step {state.step}" if one else f"step {state.step}, replica {replica}"
     print(f"{path}: {what}, {of}")
 
@@ -173,7 +173,7 @@ def _write_folder(
     condition: np.ndarray | None,
     seeds: np.ndarray | None,
 ) -> tuple[Path, str]:
-    path, num = Path(OUTDIR.value), len(examples)
+    path, num = as_path(OUTDIR.value), len(examples)
     labels = condition if isinstance(gan.condition, Classes) else None
     numbers = range(num) if seeds is None else seeds.tolist()
     sampling.write_folder(path, gan.example, examples, labels, numbers)
@@ -191,13 +191,13 @@ def _write_file(
 ) -> tuple[Path, str]:
     space, num = gan.example, len(examples) // frames
     if VIDEO.value:
-        path = Path(VIDEO.value)
+        path = as_path(VIDEO.value)
         images = pictures.images_of(space, examples, *shown)
         images = images.reshape(frames, num, *images.shape[1:])
         kind = path.suffix[1:]
         write_file(path, pictures.animation(images, columns, kind, FPS.value))
         return path, f"{frames} frames of {_count(num)}"
-    path = Path(OUT.value or _default_out(step))
+    path = as_path(OUT.value or _default_out(step))
     found = pictures.files(space, examples[None], columns, *shown)
     write_file(path, found[path.suffix])
     return path, _count(num)
@@ -214,7 +214,7 @@ def _default_out(step: int) -> Path:
         given = flags.FLAGS[flag.name]
         value = "" if flag.value is True else given.serialize().partition("=")[2]
         parts.append(flag.name + re.sub(r"[^\w.,-]+", "_", value)[:40])
-    return Path(WORKDIR.value) / "drawn" / f"{'-'.join(parts)}.png"
+    return as_path(WORKDIR.value) / "drawn" / f"{'-'.join(parts)}.png"
 
 
 # --- Checks -------------------------------------------------------------------------
@@ -255,12 +255,12 @@ def _check_paths() -> None:
     cli.check_file(OUT)
     cli.check_file(VIDEO, ".webp", ".gif")
     if OUTDIR.value:
-        path = Path(OUTDIR.value)
+        path = as_path(OUTDIR.value)
         workdir.check(path, "--outdir")
         if path.is_dir() and any(path.iterdir()):  # other examples would mix with these
             raise UserError(f"--outdir={path}: it is not empty; give a new folder")
     if not (OUT.value or OUTDIR.value or VIDEO.value):
-        workdir.check(Path(WORKDIR.value) / "drawn", "give --out=FILE.png;")
+        workdir.check(as_path(WORKDIR.value) / "drawn", "give --out=FILE.png;")
 
 
 def _check_run(gan: GAN) -> None:

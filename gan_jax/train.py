@@ -9,8 +9,6 @@ guard has rejected. Exit status: 0 done, 2 bad input, 3 stopped by a guard, 4 th
 is full, 5 another host is gone, 143 saved after SIGTERM (130 after SIGINT).
 """
 
-from pathlib import Path
-
 import jax
 from absl import flags
 
@@ -18,6 +16,7 @@ from gan_jax import cli
 from gan_jax.devices import hosts
 from gan_jax.errors import Stopped, UserError
 from gan_jax.run import dumps, workdir
+from gan_jax.run.files import as_path
 from gan_jax.run.training import train
 
 CONFIG = cli.config_flag()
@@ -37,13 +36,13 @@ def main() -> int:
     """Runs the command."""
     if REPLAY.value:
         config = cli.config_of(CONFIG) if cli.is_given(CONFIG) else None
-        return dumps.replay(Path(REPLAY.value), config)
+        return dumps.replay(as_path(REPLAY.value), config)
     config = cli.config_of(CONFIG)
     hosts.initialize(COORDINATOR.value, NUM_PROCESSES.value, PROCESS_ID.value)
     if not WORKDIR.value and jax.process_count() > 1:
         raise UserError("several hosts need --workdir=DIR, a folder that they share")
     name = workdir.name(cli.config_path(CONFIG), cli.overrides_of(CONFIG))
-    path = Path(WORKDIR.value or name)
+    path = as_path(WORKDIR.value or name)
     try:
         train(config, path, override=OVERRIDE.value)
     except Stopped as stop:

@@ -24,6 +24,7 @@ from gan_jax.algorithm.spaces import Images
 from gan_jax.data.pairs import DIRECTIONS
 from gan_jax.errors import UserError, unknown
 from gan_jax.run import exported, pictures, sampling, workdir
+from gan_jax.run.files import as_path
 from gan_jax.run.progress import examples_bar
 from gan_jax.run.restore import load
 from gan_jax.run.translation import Inputs, Twice
@@ -60,7 +61,7 @@ def main() -> None:
                 pictures.save(out / names[done], space, example[None, None], 1)
                 done += 1
             advance(done)
-    one = exported.is_one(Path(WORKDIR.value))
+    one = exported.is_one(as_path(WORKDIR.value))
     of = f"step {state.step}" if one else f"step {state.step}, replica {replica}"
     print(f"{OUT.value}: {num} image{'s' * (num != 1)} translated, {of}")
 
@@ -77,7 +78,7 @@ def _folders() -> tuple[Path, Path]:
     if cli.is_given(NUM):
         raise UserError("--num is of samples: every image of --input is translated")
     config_lib.check_seed("--seed", SEED.value)
-    folder, out = Path(INPUT.value).expanduser(), Path(OUT.value)
+    folder, out = Path(INPUT.value).expanduser(), as_path(OUT.value)
     if not folder.is_dir():
         raise UserError(f"--input={INPUT.value}: there is no such folder")
     workdir.check(out, "--out")

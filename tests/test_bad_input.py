@@ -236,7 +236,7 @@ ROWS = [
     ((RING, "--coordinator=host", "--num_processes=2", "--process_id=0"), r"--coordinator=host: it must be HOST:PORT"),
     ((RING, "--coordinator=host:1", "--num_processes=2", "--process_id=2"), r"--process_id=2: it must lie in \[0, 2\)"),
     ((RING, "--num_processes=two"), r"num_processes"),
-    ((RING, "--workdir=gs://bucket/run"), r"workdir gs:/bucket/run: it must be in the file system"),
+    ((RING, "--workdir=s3://bucket/run"), r"workdir s3:/bucket/run: it must be in the file system, or in a bucket"),
     (("--replay={}/nowhere",), r"nowhere is not a run: there is no \S+config.json"),
     (("--replay={}/no_images",), r"is not a run: there is no"),
     ((RING, "--config.loss=non_saturating(a=1)"), r"the loss 'non_saturating' has no settings"),

@@ -30,6 +30,8 @@ from gan_jax.devices import hosts
 from gan_jax.devices import mesh as sharding
 from gan_jax.devices.checksums import checksums
 from gan_jax.errors import UserError, one_line
+from gan_jax.run import buckets
+from gan_jax.run.files import in_bucket, kvstore, move_folder
 
 FORMAT = 1
 _MARGIN = 2**18  # bytes that a checkpoint takes besides its arrays, at most
@@ -72,7 +74,8 @@ class Checkpoints:
     """
 
     def __init__(self, folder: Path, keep: int | None = None, spare: int = 0):
-        self._folder, self._keep, self._spare = folder.absolute(), keep, spare
+        self._folder = folder if in_bucket(folder) else folder.absolute()
+        self._keep, self._spare = keep, spare
 
     @functools.cached_property
     def _manager(self):
@@ -109,7 +112,7 @@ class Checkpoints:
         self.wait()
         try:
             steps = self._manager.all_steps()  # creates the folder, on every host
-        except OSError as error:
+        except Exception as error:  # Orbax raises errors of many types
             raise self._failed(error) from error
         if step in steps:
             return
@@ -122,7 +125,7 @@ class Checkpoints:
             self._manager.save(
                 step, args=args.StandardSave(stored), custom_metadata=metadata
             )
-        except Exception as error:  # Orbax raises errors of many types
+        except Exception as error:
             raise self._failed(error) from error
 
     def wait(self) -> None:
@@ -253,6 +256,8 @@ class Checkpoints:
         Raises:
           NotSaved: the disk is full.
         """
+        if in_bucket(self._folder):
+            return
         room = shutil.disk_usage(self._folder).free
         size = sum(leaf.nbytes for leaf in jax.tree.leaves(state)) + _MARGIN
         if room < size * (1 + self._spare):
@@ -281,6 +286,7 @@ class Checkpoints:
             try:
                 read.append(_read_arrays(self._folder / str(step), like, single))
             except Exception as error:  # TensorStore raises errors of many types
+                self._check_answer(step, error)
                 raise OSError(one_line(error)) from None
 
         try:
@@ -307,6 +313,7 @@ class Checkpoints:
             metadata = json.loads(file.read_text())["custom_metadata"]
             text, checksum = metadata["text"], metadata["checksum"]
         except Exception as error:
+            self._check_answer(step, error)
             raise Damaged(
                 f"it does not say what it holds: {one_line(error)}"
             ) from error
@@ -321,6 +328,18 @@ class Checkpoints:
             )
         return about
 
+    def _check_answer(self, step: int, error: Exception) -> None:
+        """Checks that a checkpoint is not called damaged where a bucket is silent.
+
+        Raises:
+          UserError: the bucket does not answer.
+        """
+        if in_bucket(self._folder) and buckets.is_unreachable(error):
+            raise UserError(
+                f"{self._name(step)} cannot be read now: {one_line(error)}; the same "
+                "command tries it again"
+            ) from error
+
     def _set_aside(self, steps: Sequence[int]) -> None:
         if not steps:
             return
@@ -333,10 +352,9 @@ class Checkpoints:
 
     def _move(self, step: int) -> None:
         home = self._folder.with_name(SET_ASIDE)
-        home.mkdir(exist_ok=True)
         free = (home / f"{step}.{number}" for number in itertools.count())
         target = next(path for path in free if not path.exists())
-        (self._folder / str(step)).rename(target)
+        move_folder(self._folder / str(step), target)
         hosts.say(f"moved {self._name(step)} to {target}")
 
     def _delete(self, steps: Sequence[int]) -> None:
@@ -382,9 +400,9 @@ def _read_arrays(folder: Path, like: TrainState, single: bool) -> TrainState:
         is_key = jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
         data = jax.eval_shape(jax.random.key_data, leaf) if is_key else leaf
         name = jax.tree_util.keystr(path, simple=True, separator=".")
-        base = {"driver": "file", "path": f"{folder}/default/"}
-        kvstore = {"driver": "ocdbt", "base": base, "path": f"{name}/"}
-        spec = {"driver": "zarr", "kvstore": kvstore}
+        base = kvstore(folder / "default")
+        of_array = {"driver": "ocdbt", "base": base, "path": f"{name}/"}
+        spec = {"driver": "zarr", "kvstore": of_array}
         store = tensorstore.open(spec, open=True, read=True).result()
 
         @functools.cache  # devices may hold the same part

@@ -7,6 +7,7 @@ It is dumped with the batch, the config and the reason;
 
 import contextlib
 import dataclasses
+import io
 import json
 import shlex
 import shutil
@@ -31,6 +32,7 @@ from gan_jax.devices import mesh as devices
 from gan_jax.errors import UserError, one_line, summary
 from gan_jax.run import workdir
 from gan_jax.run.checkpoint import named_leaves
+from gan_jax.run.files import in_bucket, write_new_folder
 
 PLAYERS = {"d": "discriminator", "g": "generator"}
 
@@ -141,13 +143,13 @@ class Dumper:
 
 
 def _write(folder: Path, arrays: dict[str, np.ndarray], about: dict) -> None:
-    partial = folder.with_name(f".{folder.name}")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    np.savez(partial / "arrays.npz", **arrays)
-    (partial / "config.json").write_text(json.dumps(about, indent=2) + "\n")
-    shutil.rmtree(folder, ignore_errors=True)
-    partial.rename(folder)
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays)
+    text = json.dumps(about, indent=2) + "\n"
+    if not in_bucket(folder):  # of the same step, before a start from another one
+        shutil.rmtree(folder, ignore_errors=True)
+    files = {"arrays.npz": buffer.getvalue(), "config.json": text.encode()}
+    write_new_folder(folder, files)
 
 
 # --- Replays ------------------------------------------------------------------------
@@ -221,7 +223,10 @@ def load(folder: Path, config: ConfigDict) -> tuple[GAN, TrainState, dict]:
     gan = from_config(config, *workdir.spaces(about["data"]))
     gan = dataclasses.replace(gan, noise_stream=about["noise_stream"])
     shapes = jax.eval_shape(steps.init_state, gan, jax.eval_shape(jax.random.key, 0))
-    with np.load(folder / "arrays.npz", allow_pickle=False) as arrays:
+    with (
+        (folder / "arrays.npz").open("rb") as file,
+        np.load(file, allow_pickle=False) as arrays,
+    ):
         leaves = [
             _leaf(arrays[f"state/{name}"], leaf)
             for name, leaf in named_leaves(shapes).items()

@@ -264,9 +264,10 @@ def _arrays(file: Path, sha256: str, wanted: dict[str, Any]) -> dict[str, np.nda
     if not file.is_file():
         raise UserError(f"there is no {file}")
     most = sum(4 * leaf.size + _HEADER for leaf in wanted.values()) + _HEADER
-    if file.stat().st_size > most:  # not read: it may be of any size
+    with file.open("rb") as opened:
+        content = opened.read(most + 1)  # not all of it: it may be of any size
+    if len(content) > most:
         raise UserError(f"{file} is of another generator: it is too large for this one")
-    content = file.read_bytes()
     if _sha256(content) != sha256:
         raise UserError(
             f"{file} is damaged, or of another export: its SHA-256 is not that in "

@@ -28,6 +28,7 @@ from gan_jax.errors import UserError, one_line
 from gan_jax.run import exported, workdir
 from gan_jax.run.checkpoint import BEST, Checkpoints
 from gan_jax.run.exported import ExportedGenerator
+from gan_jax.run.files import as_path
 
 
 def load(
@@ -59,7 +60,7 @@ def load(
       UserError: it is neither, has no such checkpoint or replica, is damaged, or names
         code that is not named here.
     """
-    path = Path(path)
+    path = as_path(path)
     if exported.is_one(path):
         return _exported(path, step, replica, model)
     run = workdir.read(path)
@@ -104,7 +105,7 @@ def load_generator(path: Path | str, model: str | None = None) -> ExportedGenera
       UserError: the folder holds none, it is damaged, or it names code that is not
         named here.
     """
-    path = Path(path)
+    path = as_path(path)
     if not exported.is_one(path):
         raise UserError(
             f"{path} holds no exported generator: there is no {exported.ABOUT}; write "

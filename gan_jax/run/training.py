@@ -36,6 +36,7 @@ from gan_jax.run.best import Best
 from gan_jax.run.checkpoint import BEST, Checkpoints, Saved
 from gan_jax.run.dumps import Dumper
 from gan_jax.run.evaluator import Evaluator
+from gan_jax.run.files import as_path
 from gan_jax.run.loop import Loop, Saver
 from gan_jax.run.progress import ProgressLine
 from gan_jax.run.records import Records
@@ -95,7 +96,7 @@ def train(config: ConfigDict, path: Path | str, override: bool = False) -> Train
       UserError: the config, the data or the folder cannot be used; nothing is written.
       Stopped: a guard, a signal or a full disk ended the run early.
     """
-    run = hosts.all_do(lambda: prepare(config, Path(path), override))
+    run = hosts.all_do(lambda: prepare(config, as_path(path), override))
     config, path = run.config, run.path
     use_compilation_cache()
     with contextlib.ExitStack() as stack:

@@ -24,7 +24,8 @@ from gan_jax.algorithm.spaces import (
 from gan_jax.algorithm.spaces import describe as describe_space
 from gan_jax.data.source import Info
 from gan_jax.errors import UserError
-from gan_jax.run.files import write_file
+from gan_jax.run import buckets
+from gan_jax.run.files import in_bucket, write_file
 
 LOCK = "lock"
 # Overrides that tell no experiment from another.
@@ -95,10 +96,13 @@ def check(path: Path, what: str = "workdir") -> None:
     Raises:
       UserError: it is a file, or cannot be written.
     """
-    if path.parts[:1] and path.parts[0].endswith(":"):  # gs://BUCKET/...
+    if in_bucket(path):
+        buckets.check(path, what)
+        return
+    if path.parts[:1] and path.parts[0].endswith(":"):  # s3://BUCKET/...
         raise UserError(
-            f"{what} {path}: it must be in the file system; mount the bucket with "
-            "gcsfuse (docs/tpu.md) and give the folder"
+            f"{what} {path}: it must be in the file system, or in a bucket of Google "
+            "Cloud Storage: gs://BUCKET/FOLDER"
         )
     parent = path.absolute()
     while not parent.exists():
@@ -114,25 +118,28 @@ def locked(path: Path) -> Iterator[None]:
     """Keeps other processes from training in the folder.
 
     The operating system holds the lock, on a file that stays: it is released when the
-    process ends, even by a kill.
+    process ends, even by a kill. In a bucket see `buckets.locked`.
 
     Raises:
       UserError: another process trains there.
     """
+    if in_bucket(path):
+        with buckets.locked(path / LOCK):
+            yield
+        return
     path.mkdir(parents=True, exist_ok=True)
     with (path / LOCK).open("a") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise UserError(
-                f"another process trains in workdir {path}: wait for it or stop it, or "
-                "choose another --workdir"
-            ) from None
+            raise UserError(buckets.busy(path)) from None
         yield
 
 
 def is_locked(path: Path) -> bool:
     """Tells whether a process trains in the folder."""
+    if in_bucket(path):
+        return buckets.is_locked(path / LOCK)
     try:
         with (path / LOCK).open() as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -248,6 +255,8 @@ def read(path: Path) -> dict:
     Raises:
       UserError: there is none.
     """
+    if in_bucket(path):
+        buckets.check(path, "workdir")
     file = path / "config.json"
     try:
         content = json.loads(file.read_text())

@@ -1,7 +1,6 @@
 """What a run writes while it trains: metrics, sample grids, TensorBoard."""
 
 import contextlib
-import errno
 import io
 import json
 import math
@@ -19,7 +18,7 @@ from gan_jax.algorithm.spaces import Space
 from gan_jax.devices import hosts
 from gan_jax.errors import UserError, one_line
 from gan_jax.run import pictures
-from gan_jax.run.files import write_file
+from gan_jax.run.files import as_path, growing, in_bucket, write_file
 
 
 class Output:
@@ -190,30 +189,28 @@ class MetricsFile(Output):
         steps = [_step(path, number, line) for number, line in enumerate(lines, 1)]
         kept = len(lines) if until is None else sum(step <= until for step in steps)
         content = b"".join(lines[:kept])
-        if path.exists() and path.stat().st_size != len(content):
+        if path.exists() and path.read_bytes() != content:
             write_file(path, content)
         self._last = steps[kept - 1] if kept else -1
-        self._file = path.open("ab", buffering=0)
-        self._size = len(content)
+        self._file = growing(path)
 
     def write(self, record: dict) -> None:
         """Appends a record unless its step is in the file already; NaN becomes null.
 
         Raises:
-          OSError: it cannot be written; the file is as it was.
+          OSError: it cannot be written; the file is as it was, or in a bucket, is
+            written with the next record.
         """
         if record["step"] <= self._last:
             return
         valid = {key: _json(value) for key, value in record.items()}
-        line = json.dumps(valid).encode() + b"\n"
-        if self._file.write(line) != len(line):  # there was space for a part of it
-            self._file.truncate(self._size)
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        self._last, self._size = record["step"], self._size + len(line)
+        self._file.write(json.dumps(valid).encode() + b"\n")
+        self._last = record["step"]
+        self._file.flush()
 
     def sync(self) -> None:
-        """Waits until the file is on the disk."""
-        os.fsync(self._file.fileno())
+        """Waits until the file is on the disk, or in the bucket."""
+        self._file.sync()
 
     def close(self) -> None:
         """Closes the file."""
@@ -311,6 +308,14 @@ class SampleFiles(Output):
             write_file(self._folder / f"{step:06d}{suffix}", content)
 
 
+class _ObjectFactory:
+    """Opens event files in buckets, in the form that tensorboardX asks for."""
+
+    @staticmethod
+    def open(path: str) -> Any:
+        return growing(as_path(path))
+
+
 class Board(Output):
     """TensorBoard's event file, opened at the first record.
 
@@ -369,14 +374,19 @@ class Board(Output):
                 self._file.write_event(event)
             self._file.flush()
         except OSError:
-            self._file = None  # it may end in a part of an event
+            if not in_bucket(self._folder):
+                self._file = None  # it may end in a part of an event
             raise
 
     def _opened(self):
         # Imported at the first record, while the device is busy: it imports PyTorch
         # too if that is installed, which takes seconds.
+        from tensorboardX import record_writer
         from tensorboardX.event_file_writer import EventsWriter
         from tensorboardX.proto.event_pb2 import Event, SessionLog
+
+        # Its own writer for buckets uploads the whole file at each record.
+        record_writer.register_writer_factory("gs", _ObjectFactory)
 
         suffix = f".{os.getpid()}.{time.monotonic_ns()}"
         file = EventsWriter(str(self._folder / "events"), suffix)

@@ -109,7 +109,7 @@ def test_every_worker_starts_the_run_with_the_flags_as_they_are(cloud, tmp_path)
         assert calls(tmp_path, home, "python") == [["-m", "gan_jax.train", *FLAGS]]
         (venv, install) = calls(tmp_path, home, "uv")
         assert venv[-3:] == ["--python", ">=3.11", "env"]
-        assert install[-3:] == ["-e", ".", "jax[tpu]"]
+        assert install[-2:] == ["-e", ".[gcs,tpu]"]
         (train,) = (tmp_path / home / "gan_jax").glob("*/gan_jax/train.py")
         committed = ["git", "show", "HEAD:gan_jax/train.py"]
         assert train.read_text() == subprocess.check_output(
@@ -125,11 +125,11 @@ def test_every_worker_starts_the_run_with_the_flags_as_they_are(cloud, tmp_path)
         (["my-tpu", "us-west4-a", ARCHIVE], "usage: "),
         (
             ["my-tpu", "us-west4-a", ARCHIVE, "--config=x.py"],
-            "error: give --workdir=/DIR",
+            "error: give --workdir=gs://BUCKET/DIR",
         ),
         (
             ["my-tpu", "us-west4-a", ARCHIVE, "--workdir=runs/1"],
-            "error: give --workdir=/DIR",
+            "error: give --workdir=gs://BUCKET/DIR",
         ),
     ],
 )
