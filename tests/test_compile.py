@@ -142,6 +142,39 @@ def test_a_run_compiles_for_eight_devices(target):
     assert draw["gflop"] == pytest.approx(64 * 2 * of_one / 1e9, abs=1e-3)
 
 
+@pytest.mark.slow
+def test_more_devices_exchange_no_more_often():
+    """With as much on each, only the latency of an exchange grows with their number."""
+    if not has(NEEDS["h100"]):
+        pytest.skip("jax_plugins.xla_cuda12 is not installed")
+    number, sent, work = zip(*map(exchanged, (8, 64, 256)), strict=True)
+    # A gradient of each player. G normalises twice: forward, which both updates share,
+    # and backward. D has no normalisation.
+    assert number == (2 + 2 + 2,) * 3
+    assert set(sent) == {sent[0]}
+    assert work == pytest.approx([work[0]] * 3, rel=1e-3)
+
+
+def exchanged(devices):
+    """Returns the number of all-reduces, their MB, and a device's GFLOP."""
+    found = compiled(
+        CONFIG,
+        f"--target=h100x{devices}",
+        f"--batch={16 * devices}",
+        "--example=28x28x1",
+        "--config.width=8",
+        "--config.chunk=5",
+        "--programs=train",
+    )
+    train = found["programs"]["train"]
+    assert set(train["collectives"]) == {"all-reduce"}
+    return (
+        train["collectives"]["all-reduce"],
+        train["collectives_mb"]["all-reduce"],
+        train["gflop"],
+    )
+
+
 TERMS = {
     "r1": ("--config.penalties=r1",),
     "gradient_penalty": (
