@@ -87,12 +87,11 @@ def is_unreachable(error: Exception) -> bool:
     Args:
       error: of `epath`, or of TensorStore, which begins with the name of a status.
     """
-    if isinstance(error, (OSError, ValueError, LookupError, TypeError)):
-        status = str(error).partition(":")[0]
-        return status in _NO_ANSWER or (
-            isinstance(error, OSError) and not isinstance(error, FileNotFoundError)
-        )
-    return True
+    if isinstance(error, OSError):
+        return not isinstance(error, FileNotFoundError)
+    if isinstance(error, (ValueError, LookupError, TypeError)):
+        return str(error).partition(":")[0] in _NO_ANSWER
+    return True  # of a client of the bucket
 
 
 def write(file: PurePath, content: bytes) -> None:
