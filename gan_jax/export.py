@@ -17,7 +17,7 @@ import jax
 from gan_jax import cli
 from gan_jax.errors import UserError
 from gan_jax.run import exported, workdir
-from gan_jax.run.files import as_path, in_bucket
+from gan_jax.run.files import as_path, holds_files, in_bucket
 from gan_jax.run.restore import load
 
 WORKDIR, STEP, REPLICA, NUM, SEED, MODEL, OPTIMIZER = cli.run_flags()
@@ -56,7 +56,7 @@ def _out() -> Path:
     path = as_path(OUT.value)
     workdir.check(path, "--out")
     path = path if in_bucket(path) else path.resolve()
-    if path.is_dir() and any(path.iterdir()):
+    if holds_files(path):
         raise UserError(f"--out={OUT.value}: it is not empty; give a new folder")
     workdir.check(path.parent, "--out: its folder")  # where it is renamed
     return path

@@ -28,7 +28,7 @@ from gan_jax import config as config_lib
 from gan_jax.errors import UserError, printable
 from gan_jax.run import progress, workdir, writers
 from gan_jax.run.checkpoint import BEST
-from gan_jax.run.files import as_path
+from gan_jax.run.files import as_path, in_bucket
 
 JSON = cli.json_flag()
 
@@ -42,6 +42,7 @@ _WIDE = 160  # columns, where the output is no terminal
 def main(dir: str = "runs") -> None:
     """Runs the command."""
     folder = as_path(dir)
+    workdir.check_readable(folder, "the folder")
     if not folder.is_dir():
         raise UserError(f"there is no folder {dir}: give the folder of your runs")
     found, skipped = [], []
@@ -107,8 +108,10 @@ def describe(path: Path) -> dict[str, Any]:
 
 def best_step(path: Path) -> int | None:
     """Returns the step of the best checkpoint of a run, None if none is kept."""
-    names = [entry.name for entry in (path / BEST).glob("*")]
-    return max((int(name) for name in names if name.isdecimal()), default=None)
+    steps = [x for x in (path / BEST).glob("*") if x.name.isdecimal()]
+    if in_bucket(path):  # where only this object tells that it is whole
+        steps = [x for x in steps if (x / "commit_success.txt").exists()]
+    return max((int(x.name) for x in steps), default=None)
 
 
 def last_record(path: Path) -> dict[str, Any]:
@@ -123,7 +126,8 @@ def last_record(path: Path) -> dict[str, Any]:
     if not file.exists():
         return last
     with file.open("rb") as lines:
-        lines.seek(max(0, lines.seek(0, os.SEEK_END) - _TAIL))
+        lines.seek(0, os.SEEK_END)
+        lines.seek(max(0, lines.tell() - _TAIL))
         for line in lines.read(_TAIL).splitlines():
             try:
                 record = json.loads(line)

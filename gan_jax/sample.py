@@ -31,7 +31,7 @@ from gan_jax.algorithm.spaces import Classes, Points
 from gan_jax.data.source import MAX_PIXELS
 from gan_jax.errors import UserError
 from gan_jax.run import exported, grids, pictures, sampling, workdir
-from gan_jax.run.files import as_path, write_file
+from gan_jax.run.files import as_path, holds_files, write_file
 from gan_jax.run.restore import load
 
 WORKDIR, STEP, REPLICA, NUM, SEED, MODEL, OPTIMIZER = cli.run_flags()
@@ -257,10 +257,12 @@ def _check_paths() -> None:
     if OUTDIR.value:
         path = as_path(OUTDIR.value)
         workdir.check(path, "--outdir")
-        if path.is_dir() and any(path.iterdir()):  # other examples would mix with these
+        if holds_files(path):  # other examples would mix with these
             raise UserError(f"--outdir={path}: it is not empty; give a new folder")
     if not (OUT.value or OUTDIR.value or VIDEO.value):
-        workdir.check(as_path(WORKDIR.value) / "drawn", "give --out=FILE.png;")
+        path = as_path(WORKDIR.value)
+        workdir.check_readable(path)
+        workdir.check(path / "drawn", "give --out=FILE.png;")
 
 
 def _check_run(gan: GAN) -> None:

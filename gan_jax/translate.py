@@ -24,7 +24,7 @@ from gan_jax.algorithm.spaces import Images
 from gan_jax.data.pairs import DIRECTIONS
 from gan_jax.errors import UserError, unknown
 from gan_jax.run import exported, pictures, sampling, workdir
-from gan_jax.run.files import as_path
+from gan_jax.run.files import as_path, holds_files
 from gan_jax.run.progress import examples_bar
 from gan_jax.run.restore import load
 from gan_jax.run.translation import Inputs, Twice
@@ -82,7 +82,7 @@ def _folders() -> tuple[Path, Path]:
     if not folder.is_dir():
         raise UserError(f"--input={INPUT.value}: there is no such folder")
     workdir.check(out, "--out")
-    if out.is_dir() and any(out.iterdir()):
+    if holds_files(out):
         raise UserError(f"--out={out}: it is not empty; give a new folder")
     return folder, out
 

@@ -1,8 +1,9 @@
 """A stand-in for Google Cloud Storage: the requests of its JSON API that clients make.
 
 It is as strict as the original where that matters: an object is replaced as a whole,
-a conditional request fails with 412 unless the generation is the one it names, and
-nothing can be appended to or renamed. `failing` answers all writes with an error.
+earlier generations are gone, a conditional request fails with 412 unless the generation
+is the one it names, and nothing can be appended to or renamed. `failing` refuses all
+writes, `silent` what concerns objects whose names contain it.
 """
 
 import base64
@@ -16,7 +17,7 @@ import time
 import zlib
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 import google_crc32c
 
@@ -33,7 +34,7 @@ class Buckets:
 
     def __init__(self, *names):
         self.objects = {name: {} for name in names}
-        self.failing = False
+        self.failing, self.silent = False, None
         self.written = []  # the name of each object, at each write
         self.lock, self.counter = threading.RLock(), itertools.count(1)
 
@@ -100,14 +101,23 @@ class Handler(BaseHTTPRequestHandler):
             raise Refused(501, f"{self.command} {path} is not known here")
         bucket, name = found[1], unquote(found[2] or "")
         objects = self.objects_of(bucket)
+        if self.buckets.silent and self.buckets.silent in name + query.get(
+            "prefix", ""
+        ):
+            raise Refused(403, "the stand-in does not answer now")
         if not found[2]:
             if path.endswith("/o"):
                 return self.list(objects, bucket, query)
+            if path.endswith("/iam/testPermissions"):
+                return as_json({} if self.buckets.failing else query)
             return as_json({"kind": "storage#bucket", "name": bucket})
         if self.command == "POST":
             return self.copy(bucket, found[2])
         if name not in objects:
             raise Refused(404, f"No such object: {bucket}/{name}")
+        wanted = int(query.get("generation", objects[name].generation))
+        if wanted != objects[name].generation:
+            raise Refused(404, f"No such object: {bucket}/{name}#{wanted}")
         self.check(objects.get(name), query)
         if self.command == "DELETE":
             self.check_writable()
@@ -119,6 +129,10 @@ class Handler(BaseHTTPRequestHandler):
         if bucket not in self.buckets.objects:
             raise Refused(404, "The specified bucket does not exist.")
         return self.buckets.objects[bucket]
+
+    def check_silent(self, name):
+        if self.buckets.silent and self.buckets.silent in name:
+            raise Refused(403, "the stand-in does not answer now")
 
     def check_writable(self):
         if self.buckets.failing:
@@ -136,7 +150,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def get(self, bucket, name, found, query):
         if query.get("alt") != "media":
-            return as_json(described(bucket, name, found))
+            return as_json(self.described(bucket, name, found))
         content, status = found.content, 200
         headers = {
             "x-goog-generation": str(found.generation),
@@ -157,7 +171,9 @@ class Handler(BaseHTTPRequestHandler):
         found = {}  # each object, or folder, by where it stands
         for name in sorted(objects):
             rest = name.removeprefix(prefix)
-            if not name.startswith(prefix) or name < first or name >= (end or "~~"):
+            if not name.startswith(prefix) or name < first:
+                continue
+            if end is not None and name >= end:
                 continue
             folder, slash, _ = rest.partition(delimiter) if delimiter else ("", "", "")
             found[prefix + folder + slash if slash else name] = bool(slash)
@@ -166,13 +182,34 @@ class Handler(BaseHTTPRequestHandler):
             int(query.get("maxResults", 1000)),
         )
         page = list(found)[start : start + limit]
-        items = [described(bucket, x, objects[x]) for x in page if not found[x]]
+        items = [self.described(bucket, x, objects[x]) for x in page if not found[x]]
         about = {"kind": "storage#objects", "items": items}
         if prefixes := [x for x in page if found[x]]:
             about["prefixes"] = prefixes
         if start + limit < len(found):
             about["nextPageToken"] = str(start + limit)
         return as_json(about)
+
+    def described(self, bucket, name, found):
+        when = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(found.updated))
+        when += f".{int(found.updated % 1 * 1000):03d}Z"
+        link = f"http://{self.headers['Host']}/download/storage/v1/b/{bucket}/o/"
+        link += quote(name, safe="")
+        return {
+            "kind": "storage#object",
+            "id": f"{bucket}/{name}/{found.generation}",
+            "name": name,
+            "bucket": bucket,
+            "generation": str(found.generation),
+            "metageneration": "1",
+            "contentType": "application/octet-stream",
+            "mediaLink": f"{link}?generation={found.generation}&alt=media",
+            "timeCreated": when,
+            "updated": when,
+            "size": str(len(found.content)),
+            "crc32c": crc32c(found.content),
+            "etag": f"{zlib.crc32(found.content)}-{found.generation}",
+        }
 
     # --- Writing ---
 
@@ -210,12 +247,13 @@ class Handler(BaseHTTPRequestHandler):
 
     def put(self, bucket, name, query, content):
         self.check_writable()
+        self.check_silent(name)
         objects = self.objects_of(bucket)
         self.check(objects.get(name), query)
         new = Object(content, next(self.buckets.counter), time.time())
         objects[name] = new
         self.buckets.written.append(name)
-        return as_json(described(bucket, name, new))
+        return as_json(self.described(bucket, name, new))
 
     def copy(self, bucket, rest):
         source, verb, target, name = re.fullmatch(
@@ -233,6 +271,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def batch(self, content):
         """Answers a multipart request of several deletions."""
+        self.check_writable()
         mark = content.split(b"\r\n", 1)[0].decode().removeprefix("--")
         parts = re.findall(rb"^DELETE (\S+) HTTP", content, re.M)
         ids = re.findall(rb"^Content-ID: ?(\S+)", content, re.M | re.I)
@@ -258,22 +297,3 @@ def as_json(about):
 
 def crc32c(content):
     return base64.b64encode(google_crc32c.Checksum(content).digest()).decode()
-
-
-def described(bucket, name, found):
-    when = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(found.updated))
-    when += f".{int(found.updated % 1 * 1000):03d}Z"
-    return {
-        "kind": "storage#object",
-        "id": f"{bucket}/{name}/{found.generation}",
-        "name": name,
-        "bucket": bucket,
-        "generation": str(found.generation),
-        "metageneration": "1",
-        "contentType": "application/octet-stream",
-        "timeCreated": when,
-        "updated": when,
-        "size": str(len(found.content)),
-        "crc32c": crc32c(found.content),
-        "etag": f"{zlib.crc32(found.content)}-{found.generation}",
-    }

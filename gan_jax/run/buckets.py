@@ -8,11 +8,13 @@ replaces fails if another process was faster.
 """
 
 import contextlib
+import datetime
 import functools
 import json
+import logging
 import os
+import re
 import socket
-import sys
 import threading
 import time
 import uuid
@@ -21,26 +23,35 @@ from pathlib import PurePath
 from typing import Any
 
 from gan_jax.devices import hosts
-from gan_jax.errors import UserError, one_line
+from gan_jax.errors import UserError, summary
 
 SCHEME = "gs://"
 LEASE = 60  # seconds without a sign of life after which a lock counts as left behind
 _RENEW = 15  # seconds between two signs of life
+_TIMEOUT = 10  # seconds that one of them may take
 _UPLOAD = 30  # seconds at least between two uploads of an object that grows
-_NO_ANSWER = ("ABORTED", "CANCELLED", "DEADLINE_EXCEEDED", "INTERNAL")
-_NO_ANSWER += ("PERMISSION_DENIED", "RESOURCE_EXHAUSTED", "UNAUTHENTICATED")
-_NO_ANSWER += ("UNAVAILABLE", "UNKNOWN")
 _LOST = 2  # the exit status of a process whose lock another one has taken
+# How TensorStore's errors begin that say nothing of what a bucket holds.
+_STATUSES = ("ABORTED", "CANCELLED", "DEADLINE_EXCEEDED", "INTERNAL", "UNKNOWN")
+_STATUSES += ("PERMISSION_DENIED", "RESOURCE_EXHAUSTED", "UNAUTHENTICATED")
+_STATUSES += ("UNAVAILABLE",)
+
+
+class NoAnswer(UserError):
+    """A bucket did not answer, or refused to."""
 
 
 def path(url: str) -> Any:
     """Returns the `epath.Path` of a folder or an object.
 
     Raises:
-      UserError: it names no bucket, or the packages are missing.
+      UserError: it names no bucket, has letters that Orbax does not understand, or the
+        packages are missing.
     """
     # Else gcsfs asks for the kind of each bucket, for which there may be no rights.
     os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
+    # TensorFlow's file system, if that is installed, caches what it has seen.
+    os.environ.setdefault("EPATH_USE_TF", "false")
     try:
         import fsspec
         import gcsfs  # noqa: F401 (epath imports it at the first access)
@@ -52,46 +63,59 @@ def path(url: str) -> Any:
         ) from None
     if not url.removeprefix(SCHEME).partition("/")[0]:
         raise UserError(f"{url}: name the bucket, as in gs://BUCKET/FOLDER")
+    if wrong := re.search(r"[#?*\[\]]", url):
+        raise UserError(f"{url}: the name of a folder must not contain {wrong[0]!r}")
     # Other processes write there too: what is there is asked for each time.
     fsspec.config.conf.setdefault("gcs", {})["use_listings_cache"] = False
+    logging.getLogger("gcsfs").setLevel(logging.CRITICAL)  # errors are raised, too
     return epath.Path(url)
 
 
-def check(folder: PurePath, what: str) -> None:
+def check(folder: PurePath, what: str, to_write: bool = False) -> None:
     """Checks that the bucket of a folder can be read.
+
+    Args:
+      folder: the folder.
+      what: its name in messages.
+      to_write: whether it must be possible to write there too.
 
     Raises:
       UserError: it cannot; says why.
     """
+    permission, lacks = "storage.objects.create", False
     try:
         bucket, prefix = _located(folder)
         next(iter(bucket.list_blobs(prefix=prefix, max_results=1)), None)
+        lacks = to_write and not bucket.test_iam_permissions([permission])
     except Exception as error:  # of the network, the credentials or the rights
-        raise UserError(f"{what} {folder} cannot be read: {one_line(error)}") from error
+        raise NoAnswer(f"{what} {folder} cannot be read: {summary(error)}") from error
+    if lacks:
+        raise UserError(
+            f"{what} {folder} cannot be written: the account lacks {permission}"
+        )
 
 
 @contextlib.contextmanager
-def os_errors() -> Iterator[None]:
-    """Raises as OSError whatever the packages of a bucket raise."""
+def answering(folder: PurePath) -> Iterator[None]:
+    """Reads in a bucket; an object that is not there is a FileNotFoundError.
+
+    Raises:
+      NoAnswer: the bucket does not answer.
+    """
     try:
         yield
-    except OSError:
+    except (UserError, FileNotFoundError):
         raise
-    except Exception as error:
-        raise OSError(one_line(error)) from error
+    except _errors() as error:
+        raise NoAnswer(
+            f"{folder} cannot be read now: {summary(error)}; the same command tries it "
+            "again"
+        ) from error
 
 
-def is_unreachable(error: Exception) -> bool:
-    """Tells whether a read failed by the network or the rights, not by what is there.
-
-    Args:
-      error: of `epath`, or of TensorStore, which begins with the name of a status.
-    """
-    if isinstance(error, OSError):
-        return not isinstance(error, FileNotFoundError)
-    if isinstance(error, (ValueError, LookupError, TypeError)):
-        return str(error).partition(":")[0] in _NO_ANSWER
-    return True  # of a client of the bucket
+def is_silent(error: Exception) -> bool:
+    """Tells whether an error of TensorStore is that a bucket does not answer."""
+    return str(error).partition(":")[0] in _STATUSES
 
 
 def write(file: PurePath, content: bytes) -> None:
@@ -100,7 +124,8 @@ def write(file: PurePath, content: bytes) -> None:
     Raises:
       OSError: it could not be written.
     """
-    with os_errors():
+    check_held()
+    with _os_errors():
         file.write_bytes(content)
 
 
@@ -110,7 +135,8 @@ def move(source: PurePath, target: PurePath) -> None:
     Raises:
       OSError: not all of them could be moved.
     """
-    with os_errors():
+    check_held()
+    with _os_errors():
         bucket, prefix = _located(source)
         _, new = _located(target)
         blobs = list(bucket.list_blobs(prefix=f"{prefix}/"))
@@ -125,6 +151,25 @@ def kvstore(folder: PurePath) -> dict[str, str]:
     return {"driver": "gcs", "bucket": bucket.name, "path": f"{prefix}/"}
 
 
+@contextlib.contextmanager
+def _os_errors() -> Iterator[None]:
+    """Raises as OSError, with one line, whatever the packages of a bucket raise."""
+    try:
+        yield
+    except Exception as error:
+        raise OSError(" ".join(str(error).split()) or summary(error)) from error
+
+
+def _errors() -> tuple[type[Exception], ...]:
+    """Returns the errors of the packages that ask a bucket."""
+    import aiohttp
+    from gcsfs.retry import HttpError
+    from google.api_core.exceptions import GoogleAPIError
+    from google.auth.exceptions import GoogleAuthError
+
+    return (OSError, HttpError, aiohttp.ClientError, GoogleAPIError, GoogleAuthError)
+
+
 class GrowingObject:
     """An object that is appended to: it is uploaded anew, but not each time.
 
@@ -133,17 +178,21 @@ class GrowingObject:
 
     Args:
       file: the object; what it holds is kept.
+
+    Raises:
+      NoAnswer: it cannot be read.
     """
 
     def __init__(self, file: PurePath):
         self._file, self._due = file, False
-        with os_errors():
-            self._content = file.read_bytes() if file.exists() else b""
+        with answering(file):
+            self._content = bytearray(file.read_bytes() if file.exists() else b"")
         self._next = time.monotonic()
 
     def write(self, piece: bytes) -> None:
         """Appends a piece, which is uploaded later."""
-        self._content, self._due = self._content + piece, True
+        self._content += piece
+        self._due = True
 
     def flush(self) -> None:
         """Uploads what was appended, if the last attempt was long ago.
@@ -161,7 +210,7 @@ class GrowingObject:
         it by many threads, each of which would print a traceback.
         """
         self._next = time.monotonic() + _UPLOAD
-        write(self._file, self._content)
+        write(self._file, bytes(self._content))
         self._due = False
 
     def close(self) -> None:
@@ -171,6 +220,8 @@ class GrowingObject:
 
 
 # --- Locks --------------------------------------------------------------------------
+
+_held: set["_Lock"] = set()  # by this process
 
 
 @contextlib.contextmanager
@@ -189,39 +240,63 @@ def locked(file: PurePath) -> Iterator[None]:
     except UserError:
         raise
     except Exception as error:
-        raise UserError(
-            f"workdir {file.parent} cannot be written: {one_line(error)}"
+        raise NoAnswer(
+            f"workdir {file.parent} cannot be locked: {summary(error)}"
         ) from error
+    _held.add(lock)
     thread = threading.Thread(target=lock.renew, daemon=True)
     thread.start()
     try:
         yield
     finally:
         lock.release(thread)
+        _held.discard(lock)
+
+
+def check_held() -> None:
+    """Checks that no other process can have taken a lock of this one.
+
+    Raises:
+      OSError: one has not been renewed for half of `LEASE`.
+    """
+    for lock in _held:
+        if time.monotonic() > lock.renewed + LEASE / 2:
+            raise OSError(f"the bucket of {lock.folder} does not answer")
 
 
 def is_locked(file: PurePath) -> bool:
-    """Tells whether a process holds a lock, by the time of its last renewal."""
+    """Tells whether a lock was renewed of late, or its process was just killed."""
     try:
         bucket, name = _located(file)
         blob = bucket.get_blob(name)
     except Exception:  # as a lock that may not be read
         return False
-    return blob is not None and time.time() - blob.updated.timestamp() < LEASE
+    if blob is None:
+        return False
+    age = datetime.datetime.now(datetime.UTC) - blob.updated
+    return age.total_seconds() < LEASE
 
 
 class _Lock:
+    """The lock of a folder.
+
+    Attributes:
+      folder: the folder.
+      renewed: the time at which the last renewal that succeeded was sent.
+    """
+
     def __init__(self, file: PurePath):
-        bucket, name = _located(file)
-        self._blob, self._folder = bucket.blob(name), file.parent
-        self._me = {"host": socket.gethostname(), "pid": os.getpid()}
+        self._bucket, self._name = _located(file)
+        self.folder, self.renewed = file.parent, time.monotonic()
+        me = {"host": socket.gethostname(), "pid": os.getpid(), "id": str(uuid.uuid4())}
+        self._me = json.dumps(me).encode()
         self._released, self._generation = threading.Event(), 0
 
     def take(self) -> None:
         seen = self._seen()
         if seen:
             hosts.say(
-                f"workdir {self._folder} is locked: waiting up to {LEASE} seconds to "
+                f"workdir {self.folder} is locked: waiting up to {LEASE} seconds to "
                 "see whether a process still trains there"
             )
         end = time.monotonic() + LEASE
@@ -229,50 +304,48 @@ class _Lock:
             time.sleep(min(1, LEASE / 10))
             now = self._seen()
             if now not in (0, seen):
-                raise self._busy()
+                raise UserError(busy(self.folder))
             seen = now
         if not self._write(seen):
-            raise self._busy()
+            raise UserError(busy(self.folder))
 
     def renew(self) -> None:
         while not self._released.wait(_RENEW):
+            is_mine = True
             with contextlib.suppress(Exception):  # the network may come back
-                if not self._write(self._generation):
-                    print(f"error: {self._busy()}", file=sys.stderr, flush=True)
-                    os._exit(_LOST)  # nothing more may be written there
+                is_mine = self._write(self._generation)
+            if not is_mine:
+                with contextlib.suppress(OSError):
+                    os.write(2, f"error: {busy(self.folder)}\n".encode())
+                os._exit(_LOST)  # nothing more may be written there
 
     def release(self, thread: threading.Thread) -> None:
         self._released.set()
         thread.join()
         with contextlib.suppress(Exception):  # then it counts as left behind
-            self._blob.delete(if_generation_match=self._generation)
+            blob = self._bucket.blob(self._name)
+            blob.delete(if_generation_match=self._generation)
 
     def _seen(self) -> int:
         """Returns the generation of the object, 0 if there is none."""
-        found = self._blob.bucket.get_blob(self._blob.name)
+        found = self._bucket.get_blob(self._name)
         return found.generation if found else 0
 
     def _write(self, generation: int) -> bool:
         """Replaces that generation of the object; tells whether it was still there."""
-        from google.api_core.exceptions import NotFound, PreconditionFailed
+        from google.api_core.exceptions import PreconditionFailed
 
-        text = json.dumps(self._me | {"renewal": str(uuid.uuid4())})
+        start, blob = time.monotonic(), self._bucket.blob(self._name)
+        how = {"retry": None, "timeout": _TIMEOUT}  # `renew` tries it again
         try:
-            self._blob.upload_from_string(text, if_generation_match=generation)
+            blob.upload_from_string(self._me, if_generation_match=generation, **how)
         except PreconditionFailed:
             # It may be ours: of an attempt whose answer was lost.
-            try:
-                mine = self._blob.download_as_text() == text
-            except NotFound:
+            blob = self._bucket.get_blob(self._name, timeout=_TIMEOUT)
+            if blob is None or blob.download_as_bytes(timeout=_TIMEOUT) != self._me:
                 return False
-            if not mine:
-                return False
-            self._blob.reload()
-        self._generation = self._blob.generation
+        self._generation, self.renewed = blob.generation, start
         return True
-
-    def _busy(self) -> UserError:
-        return UserError(busy(self._folder))
 
 
 def busy(folder: PurePath) -> str:

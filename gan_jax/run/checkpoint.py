@@ -31,7 +31,7 @@ from gan_jax.devices import mesh as sharding
 from gan_jax.devices.checksums import checksums
 from gan_jax.errors import UserError, one_line
 from gan_jax.run import buckets
-from gan_jax.run.files import in_bucket, kvstore, move_folder
+from gan_jax.run.files import answering, in_bucket, kvstore, move_folder
 
 FORMAT = 1
 _MARGIN = 2**18  # bytes that a checkpoint takes besides its arrays, at most
@@ -248,7 +248,14 @@ class Checkpoints:
         self._close()
 
     def _steps(self) -> list[int]:
-        return list(self._manager.all_steps()) if self._folder.exists() else []
+        def is_there():
+            with answering(self._folder):
+                return self._folder.exists()
+
+        if not hosts.all_do(is_there):
+            return []
+        with answering(self._folder):
+            return list(self._manager.all_steps())
 
     def _check_room(self, state: TrainState) -> None:
         """Checks the disk before Orbax's threads, each of which prints a traceback.
@@ -257,6 +264,7 @@ class Checkpoints:
           NotSaved: the disk is full.
         """
         if in_bucket(self._folder):
+            buckets.check_held()
             return
         room = shutil.disk_usage(self._folder).free
         size = sum(leaf.nbytes for leaf in jax.tree.leaves(state)) + _MARGIN
@@ -286,8 +294,11 @@ class Checkpoints:
             try:
                 read.append(_read_arrays(self._folder / str(step), like, single))
             except Exception as error:  # TensorStore raises errors of many types
-                self._check_answer(step, error)
-                raise OSError(one_line(error)) from None
+                why = one_line(error)
+                if in_bucket(self._folder) and buckets.is_silent(error):
+                    text = f"{self._name(step)} cannot be read now: {why}"
+                    raise buckets.NoAnswer(text) from None
+                raise OSError(why) from None
 
         try:
             hosts.all_do(read_all)
@@ -309,11 +320,17 @@ class Checkpoints:
         """
         # Orbax's own function also reads the description of every array.
         file = self._folder / str(step) / "_CHECKPOINT_METADATA"
+
+        def read():
+            with answering(file):
+                return file.read_text()
+
         try:
-            metadata = json.loads(file.read_text())["custom_metadata"]
+            metadata = json.loads(hosts.all_do(read))["custom_metadata"]
             text, checksum = metadata["text"], metadata["checksum"]
+        except UserError:
+            raise
         except Exception as error:
-            self._check_answer(step, error)
             raise Damaged(
                 f"it does not say what it holds: {one_line(error)}"
             ) from error
@@ -327,18 +344,6 @@ class Checkpoints:
                 "config.json)"
             )
         return about
-
-    def _check_answer(self, step: int, error: Exception) -> None:
-        """Checks that a checkpoint is not called damaged where a bucket is silent.
-
-        Raises:
-          UserError: the bucket does not answer.
-        """
-        if in_bucket(self._folder) and buckets.is_unreachable(error):
-            raise UserError(
-                f"{self._name(step)} cannot be read now: {one_line(error)}; the same "
-                "command tries it again"
-            ) from error
 
     def _set_aside(self, steps: Sequence[int]) -> None:
         if not steps:

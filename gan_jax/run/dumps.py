@@ -10,7 +10,6 @@ import dataclasses
 import io
 import json
 import shlex
-import shutil
 import sys
 import traceback
 from collections.abc import Iterator
@@ -32,7 +31,7 @@ from gan_jax.devices import mesh as devices
 from gan_jax.errors import UserError, one_line, summary
 from gan_jax.run import workdir
 from gan_jax.run.checkpoint import named_leaves
-from gan_jax.run.files import in_bucket, write_new_folder
+from gan_jax.run.files import write_new_folder
 
 PLAYERS = {"d": "discriminator", "g": "generator"}
 
@@ -146,10 +145,8 @@ def _write(folder: Path, arrays: dict[str, np.ndarray], about: dict) -> None:
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)
     text = json.dumps(about, indent=2) + "\n"
-    if not in_bucket(folder):  # of the same step, before a start from another one
-        shutil.rmtree(folder, ignore_errors=True)
-    files = {"arrays.npz": buffer.getvalue(), "config.json": text.encode()}
-    write_new_folder(folder, files)
+    files = {"arrays.npz": buffer.getbuffer(), "config.json": text.encode()}
+    write_new_folder(folder, files, replace=True)  # that of the same step
 
 
 # --- Replays ------------------------------------------------------------------------

@@ -218,7 +218,8 @@ def read(path: Path) -> dict[str, Any]:
             if fits and isinstance(sha256[WEIGHTS], str):
                 return about
     except OSError as error:
-        raise UserError(f"{file} cannot be read: {error.strerror}") from error
+        why = error.strerror or one_line(error)
+        raise UserError(f"{file} cannot be read: {why}") from error
     except (ValueError, LookupError, AttributeError, TypeError, RecursionError):
         found = FORMAT
     if found != FORMAT:

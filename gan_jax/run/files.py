@@ -1,5 +1,6 @@
 """Files of a run, on disk or in a bucket, that appear whole or not at all."""
 
+import contextlib
 import errno
 import os
 import shutil
@@ -25,6 +26,20 @@ def in_bucket(path: Path) -> bool:
     return str(path).startswith(buckets.SCHEME)
 
 
+def answering(path: Path) -> contextlib.AbstractContextManager:
+    """Reads a file; that a bucket does not answer is an error of one line.
+
+    Raises:
+      buckets.NoAnswer: it does not.
+    """
+    return buckets.answering(path) if in_bucket(path) else contextlib.nullcontext()
+
+
+def holds_files(path: Path) -> bool:
+    """Tells whether there is a folder that is not empty."""
+    return path.is_dir() and any(path.iterdir())
+
+
 def write_file(path: Path, content: bytes) -> None:
     """Writes a file so that no reader sees a part of it: on disk, by rename."""
     if in_bucket(path):
@@ -40,7 +55,9 @@ def write_file(path: Path, content: bytes) -> None:
         raise
 
 
-def write_new_folder(path: Path, files: dict[str, bytes]) -> None:
+def write_new_folder(
+    path: Path, files: dict[str, bytes], replace: bool = False
+) -> None:
     """Writes a folder of files by rename, so that it is there whole or not at all.
 
     In a bucket it is whole once the last file is there.
@@ -48,6 +65,7 @@ def write_new_folder(path: Path, files: dict[str, bytes]) -> None:
     Args:
       path: is not there, or an empty folder.
       files: the content of each, by its name; last the one that readers look for.
+      replace: whether the folder may be there, and is replaced.
     """
     if in_bucket(path):
         for name, content in files.items():
@@ -58,6 +76,8 @@ def write_new_folder(path: Path, files: dict[str, bytes]) -> None:
     try:
         for name, content in files.items():
             write_file(partial / name, content)
+        if replace:
+            shutil.rmtree(path, ignore_errors=True)
         partial.rename(path)
     except OSError:
         shutil.rmtree(partial, ignore_errors=True)

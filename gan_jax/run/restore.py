@@ -28,7 +28,7 @@ from gan_jax.errors import UserError, one_line
 from gan_jax.run import exported, workdir
 from gan_jax.run.checkpoint import BEST, Checkpoints
 from gan_jax.run.exported import ExportedGenerator
-from gan_jax.run.files import as_path
+from gan_jax.run.files import answering, as_path
 
 
 def load(
@@ -89,8 +89,9 @@ def _checkpoints(path: Path, step: int | str | None) -> Path:
         folder, lacks = path / BEST, "best checkpoint: it is kept if eval.best is set"
     else:
         folder, lacks = path / "checkpoints", "checkpoint yet"
-    if not folder.is_dir():
-        raise UserError(f"the run {path} has no {lacks}")
+    with answering(folder):
+        if not folder.exists():
+            raise UserError(f"the run {path} has no {lacks}")
     return folder
 
 

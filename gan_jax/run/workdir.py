@@ -25,7 +25,7 @@ from gan_jax.algorithm.spaces import describe as describe_space
 from gan_jax.data.source import Info
 from gan_jax.errors import UserError
 from gan_jax.run import buckets
-from gan_jax.run.files import in_bucket, write_file
+from gan_jax.run.files import answering, in_bucket, write_file
 
 LOCK = "lock"
 # Overrides that tell no experiment from another.
@@ -97,7 +97,7 @@ def check(path: Path, what: str = "workdir") -> None:
       UserError: it is a file, or cannot be written.
     """
     if in_bucket(path):
-        buckets.check(path, what)
+        buckets.check(path, what, to_write=True)
         return
     if path.parts[:1] and path.parts[0].endswith(":"):  # s3://BUCKET/...
         raise UserError(
@@ -111,6 +111,16 @@ def check(path: Path, what: str = "workdir") -> None:
         raise UserError(f"{what} {path}: {parent} is a file, not a folder")
     if not os.access(parent, os.W_OK | os.X_OK):
         raise UserError(f"{what} {path}: {parent} is not writable")
+
+
+def check_readable(path: Path, what: str = "workdir") -> None:
+    """Checks that the bucket of a folder, if it is in one, can be read.
+
+    Raises:
+      UserError: it cannot.
+    """
+    if in_bucket(path):
+        buckets.check(path, what)
 
 
 @contextlib.contextmanager
@@ -204,8 +214,9 @@ def check_same(path: Path, config: ConfigDict, info: Info | None = None) -> None
     Raises:
       UserError: it holds another experiment; lists the differences.
     """
-    if not (path / "config.json").exists():
-        return
+    with answering(path):
+        if not (path / "config.json").exists():
+            return
     old, new = read(path), json.loads(json.dumps(config.to_dict()))
     differing = config_lib.differences(old["config"], new)
     if info and info.fingerprint != old["data"]["fingerprint"]:
@@ -230,6 +241,8 @@ def record(path: Path, content: dict, start: dict) -> None:
     """
     try:
         old, content = read(path), json.loads(json.dumps(content))
+    except buckets.NoAnswer:  # what it said is to be kept
+        raise
     except UserError:  # the first start, or a damaged file that is overridden
         history = []
     else:
@@ -255,11 +268,11 @@ def read(path: Path) -> dict:
     Raises:
       UserError: there is none.
     """
-    if in_bucket(path):
-        buckets.check(path, "workdir")
+    check_readable(path)
     file = path / "config.json"
     try:
-        content = json.loads(file.read_text())
+        with answering(file):
+            content = json.loads(file.read_text())
         config, data = content["config"], content["data"]
         if isinstance(config, dict) and {"name", "fingerprint"} <= data.keys():
             return content

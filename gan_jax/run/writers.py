@@ -18,7 +18,7 @@ from gan_jax.algorithm.spaces import Space
 from gan_jax.devices import hosts
 from gan_jax.errors import UserError, one_line
 from gan_jax.run import pictures
-from gan_jax.run.files import as_path, growing, in_bucket, write_file
+from gan_jax.run.files import answering, as_path, growing, in_bucket, write_file
 
 
 class Output:
@@ -257,15 +257,17 @@ def check_records(folder: Path) -> None:
       UserError: a file is damaged.
     """
     for path in (folder / name for name in RECORDS):
-        for number, line in enumerate(_whole_lines(path), 1):
-            _step(path, number, line)
+        with answering(path):
+            for number, line in enumerate(_whole_lines(path), 1):
+                _step(path, number, line)
 
 
 def drop_records(folder: Path, step: int) -> None:
     """Drops the records of later steps, left by another config or other noise."""
     for path in (folder / name for name in RECORDS):
-        if path.exists():
-            MetricsFile(path, step).close()
+        with answering(path):
+            if path.exists():
+                MetricsFile(path, step).close()
 
 
 def _whole_lines(path: Path) -> Iterator[bytes]:
@@ -308,12 +310,22 @@ class SampleFiles(Output):
             write_file(self._folder / f"{step:06d}{suffix}", content)
 
 
-class _ObjectFactory:
-    """Opens event files in buckets, in the form that tensorboardX asks for."""
+_EVENTS = 2**24  # bytes after which an event file in a bucket is followed by another
 
-    @staticmethod
-    def open(path: str) -> Any:
-        return growing(as_path(path))
+
+class _Objects:
+    """Opens event files in buckets, as tensorboardX asks for them.
+
+    Attributes:
+      last: the one that was opened last.
+    """
+
+    last: Any = None
+
+    def open(self, path: str) -> Any:
+        """Opens a file."""
+        self.last = growing(as_path(path))
+        return self.last
 
 
 class Board(Output):
@@ -329,7 +341,7 @@ class Board(Output):
 
     def __init__(self, folder: Path, step: int):
         self._folder, self._step = folder, step
-        self._file = None
+        self._file, self._objects, self._size = None, _Objects(), 0
 
     def write(self, record: dict) -> None:
         """Writes the numbers of a record; of replicas, their mean and its error."""
@@ -359,6 +371,11 @@ class Board(Output):
             summaries.append(Summary(value=[value]))
         self._add(step, summaries)
 
+    def sync(self) -> None:
+        """Uploads the file if it is in a bucket."""
+        if self._objects.last:
+            self._objects.last.sync()
+
     def close(self) -> None:
         """Closes the file."""
         if self._file:
@@ -367,15 +384,21 @@ class Board(Output):
     def _add(self, step: int, summaries: list) -> None:
         from tensorboardX.proto.event_pb2 import Event
 
+        now, remote = time.time(), in_bucket(self._folder)
+        if remote and self._size > _EVENTS:  # since it is uploaded anew each time
+            self._file.close()
+            self._file, self._size = None, 0
         try:
             self._file = self._file or self._opened()
             for summary in summaries:
-                event = Event(wall_time=time.time(), step=step, summary=summary)
+                event = Event(wall_time=now, step=step, summary=summary)
                 self._file.write_event(event)
-            self._file.flush()
+                self._size += event.ByteSize()
+            # In a bucket, what cannot be uploaded now is uploaded later.
+            with contextlib.suppress(*([OSError] if remote else [])):
+                self._file.flush()
         except OSError:
-            if not in_bucket(self._folder):
-                self._file = None  # it may end in a part of an event
+            self._file = None  # it may end in a part of an event
             raise
 
     def _opened(self):
@@ -386,7 +409,7 @@ class Board(Output):
         from tensorboardX.proto.event_pb2 import Event, SessionLog
 
         # Its own writer for buckets uploads the whole file at each record.
-        record_writer.register_writer_factory("gs", _ObjectFactory)
+        record_writer.register_writer_factory("gs", self._objects)
 
         suffix = f".{os.getpid()}.{time.monotonic_ns()}"
         file = EventsWriter(str(self._folder / "events"), suffix)

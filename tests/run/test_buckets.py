@@ -1,6 +1,7 @@
 """Runs in a bucket, which a stand-in on this machine serves."""
 
 import importlib.util
+import itertools
 import json
 import os
 import signal
@@ -13,10 +14,13 @@ import pytest
 from runs import SHRUNK, assert_same_run, config_of, records
 
 from gan_jax.errors import Stopped, UserError
-from gan_jax.run import buckets, dumps, files, workdir
+from gan_jax.run import buckets, dumps, files, workdir, writers
 from gan_jax.run.loop import Saver
 from gan_jax.run.training import train
 from gan_jax.run.writers import MetricsFile
+
+if importlib.util.find_spec("gcsfs"):
+    from google.cloud import storage
 
 needs_gcs = pytest.mark.skipif(
     importlib.util.find_spec("gcsfs") is None, reason="pip install 'gan_jax[gcs]'"
@@ -50,7 +54,7 @@ def bucket(served, request):
     """The stand-in, and the URL of a bucket of this test alone."""
     name = "".join(x if x.isalnum() else "-" for x in request.node.name)[:50]
     served.objects[name] = {}
-    served.failing = False
+    served.failing, served.silent = False, None
     return served, name, f"gs://{name}"
 
 
@@ -112,20 +116,49 @@ def test_a_run_is_the_same_as_on_disk(bucket, tmp_path, forks):
     assert status == 0, err
 
 
-@needs_gcs
-def test_tensorboard_reads_its_events(bucket, tmp_path):
+def steps_of(content):
+    """Returns the steps of an event file that have a loss."""
     from tensorboardX.proto.event_pb2 import Event
 
-    server, name, url = bucket
-    train(config_of("ring", **SHORT), f"{url}/run")
-    (content,) = (x for k, x in server.files(name).items() if "tfevents" in k)
     steps, start = [], 0
     while start < len(content):  # a length, its checksum, an event, its checksum
         size = int.from_bytes(content[start : start + 8], "little")
         event = Event.FromString(content[start + 12 : start + 12 + size])
         steps += [event.step for value in event.summary.value if value.tag == "d_loss"]
         start += size + 16
-    assert steps == [1, 2, 3, 4, 5, 6]
+    assert start == len(content)
+    return steps
+
+
+def events_of(server, name):
+    return {k: x for k, x in server.files(name).items() if "tfevents" in k}
+
+
+@needs_gcs
+def test_events_are_there_before_their_checkpoint_and_once(bucket, monkeypatch):
+    server, name, url = bucket
+    monkeypatch.setattr(writers, "_EVENTS", 600)
+    board = writers.Board(files.as_path(f"{url}/run"), 0)
+    board.write({"step": 1, "d_loss": 1.0})
+    board.write({"step": 2, "d_loss": 1.0})
+    (content,) = events_of(server, name).values()
+    assert steps_of(content) == [1]  # the next upload is due in half a minute
+    board.sync()
+    (content,) = events_of(server, name).values()
+    assert steps_of(content) == [1, 2]
+    server.failing = True
+    monkeypatch.setattr(buckets, "_UPLOAD", 0)
+    for step in (3, 4):
+        board.write({"step": step, "d_loss": 1.0})
+    with pytest.raises(OSError, match="accepts no writes now"):
+        board.sync()
+    server.failing = False
+    for step in range(5, 100):
+        board.write({"step": step, "d_loss": 1.0})
+    board.close()
+    found = [*map(steps_of, events_of(server, name).values())]
+    assert len(found) > 3
+    assert sorted(itertools.chain(*found)) == [*range(1, 100)]
 
 
 def killed(server, name, wanted, *args):
@@ -196,28 +229,20 @@ def test_no_checkpoint_is_called_damaged_where_the_bucket_is_silent(
         raise ValueError("UNAVAILABLE: no route to host")
 
     monkeypatch.setattr("tensorstore.open", silent)
-    with pytest.raises(UserError, match=r"of step 6 .* cannot be read now: .*UNAVAIL"):
+    with pytest.raises(UserError, match=r"step 6 in .* cannot be read now: .*UNAVAIL"):
         train(config_of("ring", **SHORT), path)
     assert server.files(name) == before
 
 
-@needs_gcs
 @pytest.mark.parametrize(
-    ("error", "expected"),
+    ("status", "expected"),
     [
-        (ValueError("UNAVAILABLE: Error reading"), True),
-        (ValueError("PERMISSION_DENIED: of the object"), True),
-        (ValueError("NOT_FOUND: Error opening"), False),
-        (ValueError("DATA_LOSS: Expected checksum"), False),
-        (FileNotFoundError("gs://a/b"), False),
-        (KeyError("custom_metadata"), False),
-        (json.JSONDecodeError("Expecting value", "", 0), False),
-        (ConnectionResetError(), True),
-        (RuntimeError("of a client"), True),
+        *(("UNAVAILABLE", True), ("PERMISSION_DENIED", True), ("UNKNOWN", True)),
+        *(("NOT_FOUND", False), ("DATA_LOSS", False), ("FAILED_PRECONDITION", False)),
     ],
 )
-def test_errors_of_the_network_are_told_from_damage(error, expected):
-    assert buckets.is_unreachable(error) is expected
+def test_silence_is_told_from_damage(status, expected):
+    assert buckets.is_silent(ValueError(f"{status}: Error reading")) is expected
 
 
 @needs_gcs
@@ -286,9 +311,8 @@ def test_records_are_kept_while_they_cannot_be_written(bucket, monkeypatch):
     again = MetricsFile(files.as_path(f"{url}/run/metrics.jsonl"), until=1)
     again.write({"step": 2, "d_loss": 1.0})
     again.close()
-    assert [json.loads(x)["d_loss"] for x in lines[:1]] == [0.5]
-    steps = [x["step"] for x in records(files.as_path(f"{url}/run"))]
-    assert steps == [1, 2]
+    left = records(files.as_path(f"{url}/run"))
+    assert [(x["step"], x["d_loss"]) for x in left] == [(1, 0.5), (2, 1.0)]
 
 
 @needs_gcs
@@ -384,23 +408,45 @@ def test_a_process_whose_lock_was_taken_ends_and_writes_nothing(bucket, monkeypa
 
 @needs_gcs
 def test_a_write_whose_answer_was_lost_keeps_the_lock(bucket, monkeypatch):
-    """The client tries again, and finds its own object in place of the old one."""
+    """The next attempt finds its own object in place of the old one."""
     server, name, url = bucket
     lock = buckets._Lock(files.as_path(f"{url}/run/lock"))
     lock.take()
-    blob = type(lock._blob)
-    real, calls = blob.upload_from_string, []
+    known, sent = lock._generation, lock.renewed
+    real = storage.Blob.upload_from_string
 
-    def twice(self, text, if_generation_match):
-        calls.append(if_generation_match)
-        real(self, text, if_generation_match=if_generation_match)
-        return real(self, text, if_generation_match=if_generation_match)
+    def lost(*args, **kwargs):
+        real(*args, **kwargs)
+        raise ConnectionError("the answer")
 
-    monkeypatch.setattr(blob, "upload_from_string", twice)
-    assert lock._write(lock._generation)
+    with monkeypatch.context() as patch:
+        patch.setattr(storage.Blob, "upload_from_string", lost)
+        with pytest.raises(ConnectionError):
+            lock._write(known)
+    assert (lock._generation, lock.renewed) == (known, sent)
+    assert server.objects[name]["run/lock"].generation > known
+    assert lock._write(known)
     assert lock._generation == server.objects[name]["run/lock"].generation
-    assert lock._write(lock._generation)
-    assert len(calls) == 2
+    assert lock.renewed > sent
+
+
+@needs_gcs
+def test_nothing_is_written_while_the_lock_cannot_be_renewed(bucket, monkeypatch):
+    """Another process may have taken it, once it was not renewed for long enough."""
+    server, name, url = bucket
+    fewer_seconds(monkeypatch, lease=2.0, renew=0.1)
+    file = files.as_path(f"{url}/run/file")
+    with workdir.locked(files.as_path(f"{url}/run")):
+        files.write_file(file, b"before")
+        server.silent = "run/lock"
+        time.sleep(1.5)
+        with pytest.raises(OSError, match=r"the bucket of .*/run does not answer"):
+            files.write_file(file, b"during")
+        server.silent = None
+        time.sleep(0.5)
+        assert server.files(name)["run/file"] == b"before"
+        files.write_file(file, b"after")
+    assert server.files(name) == {"run/file": b"after"}
 
 
 # --- Several hosts ------------------------------------------------------------------
@@ -443,6 +489,8 @@ def test_two_hosts_train_in_a_bucket(bucket, tmp_path, spawn, free_port):
     [
         ("gs://", "gs://: name the bucket, as in gs://BUCKET/FOLDER"),
         ("gs://absent/run", "cannot be read: NotFound: 404"),
+        ("gs://absent/a#1", "the name of a folder must not contain '#'"),
+        ("gs://absent/a[1]", "the name of a folder must not contain '['"),
     ],
 )
 def test_bad_urls_are_one_line(served, forks, url, message):
@@ -456,13 +504,36 @@ def test_bad_urls_are_one_line(served, forks, url, message):
 
 
 @needs_gcs
-def test_a_bucket_that_may_not_be_written_is_one_line(bucket, forks):
-    server, _, url = bucket
-    server.failing = True
-    args = ("--config=configs/ring.py", f"--workdir={url}/run")
-    status, out, err = forks("train", *args, **server.env)
-    assert (status, out) == (2, "")
-    assert err.startswith(f"error: workdir {url}/run cannot be written: Forbidden: 403")
+def test_a_bucket_that_does_not_answer_is_one_line(bucket, forks):
+    """Each line says what cannot be read or written; nothing has changed."""
+    server, name, url = bucket
+    path = files.as_path(f"{url}/run")
+    train(config_of("ring", **SHORT), path)
+    before, history = server.files(name), workdir.read(path)
+    keys = [f"--config.{key}={value}" for key, value in (SHRUNK | SHORT).items()]
+    again = ("train", "--config=configs/ring.py", f"--workdir={url}/run", *keys)
+    to_a_file = ("sample", f"--workdir={url}/run", f"--out={url}/a.png")
+    into_itself = ("sample", f"--workdir={url}/run")
+    refused = "cannot be written: the account lacks storage.objects.create"
+    for part, failing, command, message in (
+        ("run", False, again, f"workdir {url}/run cannot be read: Forbidden: 403"),
+        ("metrics", False, again, f"{url}/run/metrics.jsonl cannot be read now: OSErr"),
+        ("config", False, again, f"{url}/run cannot be read now: OSError: Forbidden"),
+        ("checkp", False, again, f"{url}/run/checkpoints cannot be read now: OSError"),
+        ("config", False, to_a_file, f"{url}/run/config.json cannot be read now: OSE"),
+        ("checkp", False, to_a_file, f"{url}/run/checkpoints cannot be read now: OSE"),
+        (None, True, again, f"workdir {url}/run {refused}"),
+        (None, True, to_a_file, f"--out {url} {refused}"),
+        (None, True, into_itself, f"give --out=FILE.png; {url}/run/drawn {refused}"),
+    ):
+        server.silent, server.failing = part, failing
+        status, out, err = forks(*command, **server.env)
+        assert (status, out, err.count("\n")) == (2, "", 1), err
+        assert err.startswith(f"error: {message}"), err
+    server.silent, server.failing = "config.json", False
+    with pytest.raises(buckets.NoAnswer):
+        workdir.record(path, history, {})
+    assert {k: x for k, x in server.files(name).items() if k != "run/lock"} == before
 
 
 def test_without_the_packages_it_says_how_to_get_them(monkeypatch):
