@@ -7,10 +7,10 @@
 # NAME and ZONE are those of the TPU VM. The last commit is copied there through the
 # bucket. The other arguments are flags of gan_jax.train. The workers find each other.
 # The workdir must be in a bucket, or on a file system that all of them share; with one
-# worker its own disk will do. The run continues after this command has ended. On each worker it logs to
-# ~/gan_jax/log, and its process is in ~/gan_jax/pid. SIGTERM saves the run; the same
-# command resumes it. Needs gcloud, and rights on the VM and the bucket. docs/tpu.md has
-# the steps before and after.
+# worker its own disk will do. The run continues after this command has ended. On each
+# worker it logs to ~/gan_jax/log, and its process is in ~/gan_jax/pid. SIGTERM saves the
+# run; the same command resumes it. Needs gcloud, and rights on the VM and the bucket.
+# docs/tpu.md has the steps before and after.
 set -euo pipefail
 if (($# < 4)); then
   echo "usage: $0 NAME ZONE gs://BUCKET/ARCHIVE.tgz --config=FILE --workdir=gs://BUCKET/DIR [FLAG...]" >&2
