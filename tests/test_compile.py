@@ -175,6 +175,30 @@ def exchanged(devices):
     )
 
 
+@pytest.mark.slow
+def test_a_lazy_penalty_gathers_nothing():
+    """Where it is due, each device computes it for its own examples."""
+    if not has(NEEDS["h100"]):
+        pytest.skip("jax_plugins.xla_cuda12 is not installed")
+    programs = [
+        compiled(
+            CONFIG,
+            f"--target={target}",
+            f"--batch={batch}",
+            "--example=28x28x1",
+            "--config.width=8",
+            "--config.chunk=5",
+            "--config.penalties=r1(weight=1, every=4)",
+            "--programs=train",
+        )["programs"]["train"]
+        for target, batch in (("h100", 16), ("h100x8", 128))
+    ]
+    alone, eight = programs
+    assert alone["collectives"] == {}
+    assert set(eight["collectives"]) == {"all-reduce"}
+    assert eight["gflop"] == pytest.approx(alone["gflop"], rel=1e-3)
+
+
 TERMS = {
     "r1": ("--config.penalties=r1",),
     "gradient_penalty": (
@@ -217,6 +241,8 @@ def test_every_config_compiles_at_full_size(name, target, slices):
     assert train["peak_mib"] > 0
     alone = target == "h100" or name == "replicas"
     assert ("all-reduce" in train["collectives"]) != alone
+    if target == "h100x8" and not alone and name != "fsdp":
+        assert set(train["collectives"]) == {"all-reduce"}
 
 
 def taps(size):

@@ -13,6 +13,7 @@ from jax import Array, lax
 from gan_jax.algorithm.gan import GAN
 from gan_jax.algorithm.keys import Keys
 from gan_jax.algorithm.players import Judged, Variables, generate, judge
+from gan_jax.devices import mesh
 from gan_jax.objective import replay
 from gan_jax.objective.terms import Context, Penalty
 
@@ -240,6 +241,8 @@ def _if_due(penalty: Penalty, context: Context, memory):
 
     def mean(key, memory):
         values, memory = penalty.values(context._replace(key=key, memory=memory))
+        # Else Shardy gathers what the gradient keeps of the batch, on GPUs.
+        values = mesh.split_batch(values, axis=0)
         return penalty.every * values.mean(), memory
 
     if penalty.every == 1:

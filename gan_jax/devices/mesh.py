@@ -134,17 +134,27 @@ def fetch(x: Array) -> np.ndarray:
 
 
 def split_batch(batch, axis: int):
-    """Splits axis `axis` of every leaf over the devices of the current mesh."""
-    return _constrained(batch, PartitionSpec(*[None] * axis, DATA))
+    """Splits axis `axis` of every leaf over the devices of the current mesh.
+
+    A leaf that has no such axis, or one that they do not divide, is left as it is.
+    """
+    spec, num = PartitionSpec(*[None] * axis, DATA), _num_shards()
+
+    def split(leaf):
+        fits = leaf.ndim > axis and leaf.shape[axis] % num == 0
+        return lax.with_sharding_constraint(leaf, spec) if fits else leaf
+
+    return jax.tree.map(split, batch) if num > 1 else batch
 
 
 def whole(tree):
     """Gathers parameters that are split over devices, where a network is applied."""
-    return _constrained(tree, PartitionSpec())
-
-
-def _constrained(tree, spec: PartitionSpec):
-    mesh = jax.sharding.get_abstract_mesh()
-    if mesh.empty or mesh.shape.get(DATA, 1) == 1:
+    if _num_shards() == 1:
         return tree
-    return jax.tree.map(lambda x: lax.with_sharding_constraint(x, spec), tree)
+    return lax.with_sharding_constraint(tree, PartitionSpec())
+
+
+def _num_shards() -> int:
+    """Returns how many devices of the current mesh share a batch."""
+    mesh = jax.sharding.get_abstract_mesh()
+    return 1 if mesh.empty else mesh.shape.get(DATA, 1)
