@@ -98,7 +98,8 @@ def _line(name: str, both: list[dict]) -> str:
 def _fits(both: list[dict]) -> str:
     """Returns the batch whose memory is the device's, by the line through two.
 
-    It is rounded down to two digits.
+    It is rounded down to two digits. Where the second batch needs hardly more memory
+    than the first, the line tells nothing.
     """
     if len(both) < 2:
         return "?"
@@ -108,6 +109,8 @@ def _fits(both: list[dict]) -> str:
         [_batch(one) for one in both],
         [one["programs"]["train"]["peak_mib"] for one in both],
     )
+    if y < 1.01 * x:
+        return "?"
     chip = find(both[0]["target"]).chip
     usable = chip.memory * chip.usable / 2**20
     batch = a + (usable - x) / max((y - x) / (b - a), 1e-9)

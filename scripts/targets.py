@@ -48,8 +48,12 @@ def main() -> None:
         for name in names:
             least = ROWS[name].batch
             for batch in (least, max(2 * least, _SECOND)):
-                about = compiled(ROWS[name], target, size * batch)
-                print(name, target, json.dumps(about), flush=True)
+                try:
+                    about = compiled(ROWS[name], target, size * batch)
+                except UserError as error:  # such as a batch larger than the replay
+                    print(error, file=sys.stderr, flush=True)
+                else:
+                    print(name, target, json.dumps(about), flush=True)
     if WRITE.value:
         put(PAGE, "scripts/targets.py", "\n\n".join(tables(Path(OUT.value))))
 

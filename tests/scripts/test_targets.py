@@ -63,3 +63,9 @@ def test_slices_have_a_table_of_their_own(written):
 def test_twice_the_batch_may_not_fit(written):
     (table,) = written(result(64, 100.0), result(128, 1.0, error="90 GiB of 59.4 GiB"))
     assert "| less than twice |" in table
+
+
+@pytest.mark.parametrize("more", [0.0, 0.5])
+def test_no_batch_is_guessed_where_memory_hardly_grows(written, more):
+    (table,) = written(result(64, 100.0), result(128, 100.0 + more))
+    assert "| ? |" in table
