@@ -138,7 +138,9 @@ class Discriminator(nn.Module):
 
     def _of_frames(self, x: Array, labels: Array | None, train: bool) -> Array:
         num = min(self.frames, self.shape[0])
-        chosen = x[jnp.arange(len(x))[:, None], self._chosen(len(x), num, train)]
+        # Clip by clip, so that devices which share a batch exchange none of it.
+        at = self._chosen(len(x), num, train)
+        chosen = jax.vmap(lambda clip, frames: clip[frames])(x, at)
         judge = dcgan.Discriminator(
             **{"shape": self.shape[1:], "num_classes": self.num_classes},
             **{"width": self.width, "spectral_norm": self.spectral_norm},
@@ -154,7 +156,7 @@ class Discriminator(nn.Module):
             evenly = (2 * jnp.arange(num) + 1) * length // (2 * num)
             return jnp.broadcast_to(evenly, (batch, num))
         noise = jax.random.uniform(self.make_rng("frames"), (batch, length))
-        return jax.lax.top_k(noise, num)[1]
+        return jnp.argsort(noise, descending=True)[:, :num]  # `top_k` gathers
 
     def _of_clip(self, x: Array, labels: Array | None) -> Array:
         _, doublings, times = stages(self.shape)

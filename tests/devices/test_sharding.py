@@ -134,6 +134,41 @@ def test_replicas_on_devices_of_their_own_exchange_nothing(spawn):
     assert none == exchanged == []
 
 
+# A discriminator of clips and the gradients of its logits, split over two devices.
+CLIPS = """
+import jax, jax.numpy as jnp
+from gan_jax.devices import mesh as devices
+from gan_jax.models.video import Discriminator
+from gan_jax.targets.hlo import Program
+from jax.sharding import NamedSharding, PartitionSpec
+
+net = Discriminator(shape=(8, 16, 16, 1), width=4, frames=3)
+mesh = devices.make_mesh(2)
+split = NamedSharding(mesh, PartitionSpec(devices.DATA))
+whole = NamedSharding(mesh, PartitionSpec())
+x = jax.ShapeDtypeStruct((4, *net.shape), jnp.float32, sharding=split)
+keys = {"params": jax.random.key(0), "frames": jax.random.key(1)}
+variables = jax.eval_shape(lambda x: net.init(keys, x, train=True), x)
+
+def loss(variables, x):
+    of_frames, of_clip = net.apply(variables, x, train=True, rngs=keys)
+    return (of_frames**2 + of_clip**2).sum()
+
+gradients = jax.jit(jax.grad(loss, (0, 1)), in_shardings=(whole, split))
+costs = Program(gradients.lower(variables, x).compile().as_text()).costs()
+print(*sorted({c.collective for c in costs if c.collective}))
+print(sum(c.sent for c in costs), sum(4 * x.size for x in jax.tree.leaves(variables)))
+"""
+
+
+def test_frames_are_chosen_where_their_clips_are(spawn):
+    run = spawn(CLIPS, devices=2)
+    finish(run)
+    kind, sent, parameters = run.out.split()
+    assert kind == "all-reduce"
+    assert float(sent) == float(parameters)  # the gradient of each, and nothing else
+
+
 # Saves a state from each layout, and reads each of them into each layout. A line says
 # whether it is the same to the last bit, and how many of its arrays are split.
 MOVES = """
