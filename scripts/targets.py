@@ -37,8 +37,9 @@ OUT = flags.DEFINE_string("out", "runs/targets", "The folder of the results.")
 WRITE = flags.DEFINE_bool("write", True, "Write the tables into docs/scaling.md.")
 
 
-def main() -> None:
-    """Runs the command."""
+def main() -> int:
+    """Runs the command; the exit status is 1 if something was not compiled."""
+    status = 0
     names = list(ROWS) if CONFIGS.value == ["all"] else CONFIGS.value
     for name in names:
         if name not in ROWS:
@@ -51,11 +52,13 @@ def main() -> None:
                 try:
                     about = compiled(ROWS[name], target, size * batch)
                 except UserError as error:  # such as a batch larger than the replay
+                    status = 1
                     print(error, file=sys.stderr, flush=True)
                 else:
                     print(name, target, json.dumps(about), flush=True)
     if WRITE.value:
         put(PAGE, "scripts/targets.py", "\n\n".join(tables(Path(OUT.value))))
+    return status
 
 
 def compiled(row: Row, target: str, batch: int) -> dict[str, Any]:

@@ -118,6 +118,16 @@ def is_silent(error: Exception) -> bool:
     return str(error).partition(":")[0] in _STATUSES
 
 
+def read(file: PurePath) -> bytes:
+    """Returns what an object holds, nothing if it is not there.
+
+    Raises:
+      OSError: it cannot be read.
+    """
+    with _os_errors():
+        return file.read_bytes() if file.exists() else b""
+
+
 def write(file: PurePath, content: bytes) -> None:
     """Writes an object, which appears whole.
 
@@ -180,13 +190,12 @@ class GrowingObject:
       file: the object; what it holds is kept.
 
     Raises:
-      NoAnswer: it cannot be read.
+      OSError: it cannot be read.
     """
 
     def __init__(self, file: PurePath):
         self._file, self._due = file, False
-        with answering(file):
-            self._content = bytearray(file.read_bytes() if file.exists() else b"")
+        self._content = bytearray(read(file))
         self._next = time.monotonic()
 
     def write(self, piece: bytes) -> None:

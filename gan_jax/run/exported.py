@@ -30,7 +30,7 @@ from gan_jax.algorithm.spaces import describe as describe_space
 from gan_jax.algorithm.state import TrainState
 from gan_jax.errors import UserError, one_line
 from gan_jax.run import workdir
-from gan_jax.run.files import write_new_folder
+from gan_jax.run.files import answering, write_new_folder
 
 FORMAT = 1
 ABOUT, WEIGHTS, PROGRAM = (
@@ -193,7 +193,8 @@ def _sha256(content: bytes) -> str:
 
 def is_one(path: Path) -> bool:
     """Tells whether a folder holds an exported generator."""
-    return (path / ABOUT).is_file()
+    with answering(path):
+        return (path / ABOUT).is_file()
 
 
 def read(path: Path) -> dict[str, Any]:

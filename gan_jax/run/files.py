@@ -35,6 +35,17 @@ def answering(path: Path) -> contextlib.AbstractContextManager:
     return buckets.answering(path) if in_bucket(path) else contextlib.nullcontext()
 
 
+def held(path: Path) -> bytes:
+    """Returns what a file holds, nothing if it is not there.
+
+    Raises:
+      OSError: it cannot be read.
+    """
+    if in_bucket(path):
+        return buckets.read(path)
+    return path.read_bytes() if path.exists() else b""
+
+
 def holds_files(path: Path) -> bool:
     """Tells whether there is a folder that is not empty."""
     return path.is_dir() and any(path.iterdir())

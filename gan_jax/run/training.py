@@ -36,7 +36,7 @@ from gan_jax.run.best import Best
 from gan_jax.run.checkpoint import BEST, Checkpoints, Saved
 from gan_jax.run.dumps import Dumper
 from gan_jax.run.evaluator import Evaluator
-from gan_jax.run.files import as_path
+from gan_jax.run.files import answering, as_path
 from gan_jax.run.loop import Loop, Saver
 from gan_jax.run.progress import ProgressLine
 from gan_jax.run.records import Records
@@ -268,7 +268,7 @@ def _train_on(
     conditions = grids.fixed_conditions(gan, source, num)
     alarms = Alarms(config, source, carried.get("counts"))
     dumper = Dumper(run.path / "guard", run.description, config.replicas)
-    outputs = _outputs(run, saved.step) if hosts.is_first() else []
+    outputs = hosts.all_do(lambda: _outputs(run, saved.step))
     data = grids.shown_with(gan, source, conditions)
     criterion = run.evaluator.criterion if run.evaluator else None
     with (
@@ -287,10 +287,14 @@ def _train_on(
 
 
 def _outputs(run: Run, step: int) -> list:
-    return [
-        MetricsFile(run.path / "metrics.jsonl"),
-        EvaluationsFile(run.path / "evaluations.jsonl"),
-        SampleFiles(run.path),
-        Board(run.path, step),
-        ProgressLine(run.config.num_steps, step),
-    ]
+    """Opens what the first host writes."""
+    if not hosts.is_first():
+        return []
+    with answering(run.path):
+        return [
+            MetricsFile(run.path / "metrics.jsonl"),
+            EvaluationsFile(run.path / "evaluations.jsonl"),
+            SampleFiles(run.path),
+            Board(run.path, step),
+            ProgressLine(run.config.num_steps, step),
+        ]

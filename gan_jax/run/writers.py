@@ -18,7 +18,7 @@ from gan_jax.algorithm.spaces import Space
 from gan_jax.devices import hosts
 from gan_jax.errors import UserError, one_line
 from gan_jax.run import pictures
-from gan_jax.run.files import answering, as_path, growing, in_bucket, write_file
+from gan_jax.run.files import answering, as_path, growing, held, in_bucket, write_file
 
 
 class Output:
@@ -185,11 +185,12 @@ class MetricsFile(Output):
     """
 
     def __init__(self, path: Path, until: int | None = None):
-        lines = list(_whole_lines(path))
+        before = held(path)
+        lines = list(_whole_lines(before))
         steps = [_step(path, number, line) for number, line in enumerate(lines, 1)]
         kept = len(lines) if until is None else sum(step <= until for step in steps)
         content = b"".join(lines[:kept])
-        if path.exists() and path.read_bytes() != content:
+        if before != content:
             write_file(path, content)
         self._last = steps[kept - 1] if kept else -1
         self._file = growing(path)
@@ -258,7 +259,7 @@ def check_records(folder: Path) -> None:
     """
     for path in (folder / name for name in RECORDS):
         with answering(path):
-            for number, line in enumerate(_whole_lines(path), 1):
+            for number, line in enumerate(_whole_lines(held(path)), 1):
                 _step(path, number, line)
 
 
@@ -270,9 +271,9 @@ def drop_records(folder: Path, step: int) -> None:
                 MetricsFile(path, step).close()
 
 
-def _whole_lines(path: Path) -> Iterator[bytes]:
+def _whole_lines(content: bytes) -> Iterator[bytes]:
     """Yields the lines up to the first that a crash has cut off or left empty."""
-    for line in path.read_bytes().splitlines(True) if path.exists() else ():
+    for line in content.splitlines(True):
         if not line.endswith(b"\n") or not line.strip(b"\0\n"):
             return
         yield line

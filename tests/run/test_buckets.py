@@ -13,6 +13,7 @@ import time
 import pytest
 from runs import SHRUNK, assert_same_run, config_of, records
 
+from gan_jax.algorithm.spaces import Points
 from gan_jax.errors import Stopped, UserError
 from gan_jax.run import buckets, dumps, files, workdir, writers
 from gan_jax.run.loop import Saver
@@ -316,6 +317,29 @@ def test_records_are_kept_while_they_cannot_be_written(bucket, monkeypatch):
 
 
 @needs_gcs
+def test_a_file_that_is_first_written_in_a_silence_is_written_later(bucket):
+    server, name, url = bucket
+    path = files.as_path(f"{url}/run")
+    outputs = [
+        writers.EvaluationsFile(path / "evaluations.jsonl"),
+        writers.Board(path, 0),
+    ]
+    written = writers.Writers(outputs, Points((2,)), columns=1)
+    server.silent = "run"
+    for step in (1, 2):
+        written.metrics({"step": step, "d_loss": [0.5]})
+        written.evaluation({"step": step, "fd": [1.5]})
+    assert server.files(name) == {}
+    server.silent = None
+    written.sync()
+    lines = server.files(name)["run/evaluations.jsonl"].splitlines()
+    assert [json.loads(line)["step"] for line in lines] == [1, 2]
+    (content,) = events_of(server, name).values()
+    assert steps_of(content) == [1, 2]
+    written.close()
+
+
+@needs_gcs
 def test_an_object_that_grows_is_uploaded_now_and_then(bucket, monkeypatch):
     server, name, url = bucket
     now = [100.0]
@@ -520,6 +544,7 @@ def test_a_bucket_that_does_not_answer_is_one_line(bucket, forks):
         ("metrics", False, again, f"{url}/run/metrics.jsonl cannot be read now: OSErr"),
         ("config", False, again, f"{url}/run cannot be read now: OSError: Forbidden"),
         ("checkp", False, again, f"{url}/run/checkpoints cannot be read now: OSError"),
+        ("run", False, to_a_file, f"{url}/run cannot be read now: OSError: Forbidden"),
         ("config", False, to_a_file, f"{url}/run/config.json cannot be read now: OSE"),
         ("checkp", False, to_a_file, f"{url}/run/checkpoints cannot be read now: OSE"),
         (None, True, again, f"workdir {url}/run {refused}"),
